@@ -1,0 +1,253 @@
+"""The boundary: what the rest of LoRA Lab may ask of a loaded Stable Diffusion, in our own words.
+
+A `Host` is the place (the running webui, or the standalone app). It lends its live model for a turn, as a
+`LoadedModel`, inside a context manager; on leaving, however one leaves, the model is as it was found.
+Nothing above this file knows which of the two hosts it talks to.
+
+Shapes: ``b`` batch, ``h w`` picture height and width in pixels (multiples of 8), ``t`` text positions
+(77 per chunk of 75 tokens), ``c`` width of the text encoder(s).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lora_lab.families import Family, Layout, PredictionType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from PIL import Image
+    from torch import Tensor, nn
+
+
+Purpose = Literal["training", "pictures"]
+"""What a lease is for: `training` swaps in what a right backward needs, `pictures` leaves generation as it is."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What is loaded. Two equal `identity` mean the same weights are live."""
+
+    name: str
+    """File name with its ending, as the webui's list shows it, e.g. ``demo.safetensors``."""
+    identity: str
+    """Changes whenever other weights are loaded, also into the same object (path, size, time of the file)."""
+    family: Family
+    prediction_type: PredictionType
+    path: Path | None = None
+    sha256: str | None = None
+    """Hash of the whole file, 64 hex digits; None until somebody has computed it (see `Host.full_hash`)."""
+    short_hash: str | None = None
+    """kohya's old `sd_model_hash`: sha256 of 0x10000 bytes at 0x100000, 8 hex digits."""
+    vae_name: str | None = None
+    """File name of a VAE that was loaded apart; None when it came with the checkpoint."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Captions as the text encoders read them: plain tokens, never the prompt syntax.
+
+    Each caption becomes ``chunks`` runs of BOS + 75 tokens + EOS, padded as the webui pads when it generates.
+    """
+
+    ids: tuple[Tensor, ...]
+    """For each text encoder an int64 tensor (b, chunks, 77)."""
+    lengths: tuple[int, ...]
+    """Number of tokens of each caption before cutting, BOS and EOS not counted."""
+
+    @property
+    def cut(self) -> tuple[bool, ...]:
+        """For each caption: were tokens lost, because it is longer than the chunks hold?"""
+        room = self.ids[0].shape[1] * 75
+        return tuple(length > room for length in self.lengths)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet is told about each picture of a batch."""
+
+    context: Tensor
+    """Text encoder states (b, t, c)."""
+    pooled: Tensor | None = None
+    """SDXL: projection of the second encoder's EOS state (b, 1280)."""
+    size_ids: Tensor | None = None
+    """SDXL: original height, width, crop top, left, target height, width in pixels (b, 6)."""
+
+
+@dataclass(frozen=True)
+class PreviewRequest:
+    """Pictures to make with the host's own sampler. One prompt and one seed for each picture of the batch."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    negative: str = ""
+    width: int = 512
+    height: int = 512
+    steps: int = 20
+    cfg_scale: float = 7.0
+    sampler: str = "Euler"
+    """The webui's name of it: Euler, Euler a, DDIM, DPM++ 2M, UniPC; a host says in an error which ones it has."""
+    clip_skip: int | None = None
+    """None: as the host is set."""
+
+
+@dataclass(frozen=True)
+class PreviewResult:
+    """Pictures made, and the text the webui would write into each file."""
+
+    images: tuple[Image.Image, ...]
+    infotexts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HostPaths:
+    """Folders of the host that we may use."""
+
+    lora_dir: Path
+    """Where finished LoRAs go, so that the host lists them."""
+    data_dir: Path
+    """Our own folder (projects, runs, caches), outside the extension's folder."""
+    allowed_roots: tuple[Path, ...] = ()
+    """When not empty: folders typed by a person must lie below one of these (a webui that listens to a network)."""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Memory in MiB; `total` and `free` of the device, `used` by this process on it (or its RSS on a CPU)."""
+
+    used: float
+    free: float
+    total: float
+
+
+class LoadedModel(ABC):
+    """The live model during a lease. Its modules are the host's own: hook them, never change a weight of theirs."""
+
+    info: CheckpointInfo
+    layout: Layout
+    """Of the UNet's module names; the text encoders' are those of transformers (SD1, SDXL's first) or open_clip."""
+    unet: nn.Module
+    text_encoders: tuple[nn.Module, ...]
+    """The modules whose paths `network.names` knows: SD1 one CLIPTextModel, SDXL two."""
+    alphas_cumprod: Tensor
+    """Float32 on the CPU, (1000,), as the live schedule has it."""
+    device: torch.device
+    dtype: torch.dtype
+    """Of the UNet's weights (they may be stored in fp8 when `autocast` is on: this is the computing type)."""
+    latent_scale: float
+
+    @abstractmethod
+    def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode pictures with the live VAE.
+
+        Args:
+            pixels: float (b, 3, h, w) in -1..1, RGB, on any device.
+            generator: CPU generator for the sample of the posterior; None takes the mean.
+
+        Returns:
+            Latents (b, 4, h/8, w/8), float32 on the CPU, multiplied by `latent_scale`. NaN is left in: the caller
+            knows the file's name.
+        """
+
+    @abstractmethod
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """The way back: scaled latents (b, 4, h/8, w/8) to pixels (b, 3, h, w), float32 on the CPU, clamped -1..1."""
+
+    @abstractmethod
+    def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
+        """Plain tokens of each caption in 75, 150 or 225 places; brackets, AND, BREAK and <...> are only text."""
+
+    @abstractmethod
+    def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
+        """Run the live text encoders, differentiably (under `torch.no_grad` if the caller wants none).
+
+        Args:
+            tokens: from `tokenize`.
+            clip_skip: 1 takes the last layer, n the n-th from the end. SD1 applies the final layer norm after
+                it; SDXL's layers are fixed and ignore this.
+
+        Returns:
+            Conditioning with context (b, chunks * 77, c), on `device`.
+        """
+
+    @abstractmethod
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Call the live UNet, differentiably with respect to adapters that hook it.
+
+        Args:
+            latents: noisy, scaled (b, 4, h/8, w/8) on `device`.
+            timesteps: int64 (b,) in 0..999.
+            conditioning: of the same batch.
+
+        Returns:
+            The UNet's output (b, 4, h/8, w/8): noise or velocity, see `CheckpointInfo.prediction_type`.
+        """
+
+    @abstractmethod
+    def generate(self, request: PreviewRequest) -> PreviewResult:
+        """Make pictures with the host's sampler (only in a lease for `pictures`). Adapters that hook the modules act.
+
+        Leaves no trace: the host's caches, progress line and random states are as before.
+
+        Raises:
+            Interrupted: the person stopped it.
+        """
+
+
+@dataclass
+class Host(ABC):
+    """A place with a loaded Stable Diffusion."""
+
+    kind: Literal["webui", "standalone"] = field(init=False)
+
+    @abstractmethod
+    def current(self) -> CheckpointInfo | None:
+        """What is loaded now, without touching it; None while nothing is. Cheap: the tab asks every second."""
+
+    @abstractmethod
+    def lease(self, purpose: Purpose, expect: str | None = None) -> AbstractContextManager[LoadedModel]:
+        """Take the live model for a turn (a few steps, or one picture) and give it back as it was found.
+
+        Inside: the host's queue is ours; prompts' LoRAs are out of the live weights; for `training` the attention
+        has a right backward, no parameter of the model requires a gradient, all modules are in eval mode and on
+        the device. On the way out, whichever way, every weight, buffer, forward, hook, flag and the random states
+        of torch, CUDA, numpy and Python are as before. Entering and leaving cost at most 1 % of a training step.
+        Not reentrant.
+
+        Args:
+            purpose: see `Purpose`.
+            expect: a `CheckpointInfo.identity`; when another checkpoint is live, nothing is taken.
+
+        Raises:
+            HostBusyError: nothing is loaded, or not what was expected.
+        """
+
+    @abstractmethod
+    def paths(self) -> HostPaths:
+        """Folders to use."""
+
+    @abstractmethod
+    def default_clip_skip(self) -> int:
+        """The person's clip skip setting, 1 or more."""
+
+    @abstractmethod
+    def interrupt_requested(self) -> bool:
+        """True when the person pressed the host's own Interrupt while the host makes no picture."""
+
+    @abstractmethod
+    def lora_saved(self, path: Path) -> None:
+        """A LoRA was written to `path`: let the host list it at once."""
+
+    @abstractmethod
+    def full_hash(self, info: CheckpointInfo) -> str | None:
+        """The sha256 of the checkpoint's file if the host has it already, else None (computing it reads the whole file)."""
+
+    @abstractmethod
+    def memory(self) -> MemoryUse:
+        """Memory now."""
