@@ -1,0 +1,100 @@
+"""The settings of a run: kohya's names and meaning, one table for widgets, ``--help``, files and docs. No torch here.
+
+    settings = TrainSettings.from_mapping({"train_data_dir": "pictures", "network_dim": 16})
+    for spec in TrainSettings.specs(): ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_lab.errors import SettingsError
+from lora_lab.training.field_data import DataFields
+from lora_lab.training.field_learning import LearningFields, NetworkFields, OutputFields
+from lora_lab.training.fields import FieldSpec, spec_of
+from lora_lab.training.values import parse
+
+if TYPE_CHECKING:
+    from lora_lab.training.settings_file import SettingsFile
+
+
+@dataclass(frozen=True)
+class TrainSettings(OutputFields, LearningFields, NetworkFields, DataFields):
+    """Everything a person may choose for a run. Frozen: what is worked out from it stands in a `Plan`.
+
+    Made by `from_mapping` or `from_file`, which check each value's type and range; `checks.check` then looks at the
+    combination.
+    """
+
+    @classmethod
+    def specs(cls) -> tuple[FieldSpec, ...]:
+        """The table: one row per setting, in the order of the form."""
+        return tuple(spec_of(field) for field in dataclasses.fields(cls))
+
+    @classmethod
+    def spec(cls, name: str) -> FieldSpec:
+        """The row of the setting `name` (or of an alias of it).
+
+        Raises:
+            SettingsError: there is no such setting; the nearest one is named.
+        """
+        for spec in cls.specs():
+            if name == spec.name or name in spec.aliases:
+                return spec
+        raise unknown(name)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """Settings from names and values as a file, widgets or ``--set`` give them; the rest are our defaults.
+
+        Raises:
+            SettingsError: an unknown name (the nearest is proposed), a setting given twice, a value of the wrong kind
+                or out of its range.
+        """
+        known: dict[str, Any] = {}
+        for name, value in values.items():
+            spec = cls.spec(name)
+            if spec.name in known:
+                raise SettingsError(f"{spec.name} is given twice", remedy=f"leave out {name}")
+            known[spec.name] = parse(spec, value)
+        return cls(**known)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> SettingsFile:
+        """Settings from our TOML or JSON, or from a kohya TOML; see `settings_file.read`."""
+        from lora_lab.training import settings_file
+
+        return settings_file.read(Path(path))
+
+    def replace(self, **changes: Any) -> TrainSettings:  # noqa: ANN401 - any setting
+        """A copy with some settings changed, checked as `from_mapping` does."""
+        return self.from_mapping({**self.to_mapping(), **changes})
+
+    def to_mapping(self, *, changed_only: bool = False) -> dict[str, Any]:
+        """Plain values (numbers, texts, lists, None) that `from_mapping` reads back to equal settings.
+
+        Args:
+            changed_only: leave out what has its default.
+        """
+        result: dict[str, Any] = {}
+        for spec in self.specs():
+            value = getattr(self, spec.name)
+            if changed_only and value == spec.default:
+                continue
+            if spec.kind == "size":
+                value = value[0] if value[0] == value[1] else list(value)
+            result[spec.name] = list(value) if isinstance(value, tuple) else value
+        return result
+
+
+def unknown(name: str) -> SettingsError:
+    """The error for a setting that does not exist, with the nearest that does."""
+    names = [n for spec in TrainSettings.specs() for n in (spec.name, *spec.aliases)]
+    nearest = difflib.get_close_matches(name, names, n=1)
+    remedy = f"did you mean {nearest[0]}?" if nearest else "see the list of settings in lora-lab train --help"
+    return SettingsError(f"there is no setting {name!r}", remedy=remedy.rstrip("?"))

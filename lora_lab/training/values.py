@@ -1,0 +1,139 @@
+"""Reading one value of a setting from a file, a widget or the command line. No torch here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from lora_lab.errors import SettingsError
+from lora_lab.training.fields import FieldSpec
+
+TRUE = frozenset({"true", "yes", "on", "1"})
+FALSE = frozenset({"false", "no", "off", "0"})
+
+
+def parse(spec: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - whatever a file or a widget holds
+    """Turn `value` into the type that `spec` wants, without rounding or guessing.
+
+    Strings are read as numbers and switches, whole floats as ints; None and an empty string mean None for an optional
+    setting and no text for a text.
+
+    Raises:
+        SettingsError: the value is not of that kind, not among the choices, or out of range.
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return _empty(spec)
+    if spec.kind == "bool":
+        return _switch(spec, value)
+    if spec.kind == "int":
+        return _in_range(spec, _whole(spec, value))
+    if spec.kind == "float":
+        return _in_range(spec, _number(spec, value))
+    if spec.kind == "size":
+        return _size(spec, value)
+    if spec.kind == "list":
+        return _words(spec, value)
+    if not isinstance(value, str):
+        raise _wrong(spec, value, "text")
+    if spec.kind == "choice":
+        return _choice(spec, value)
+    return value.strip() if spec.kind != "lines" else value
+
+
+def _wrong(spec: FieldSpec, value: object, wanted: str) -> SettingsError:
+    return SettingsError(f"{spec.name} is {value!r}", remedy=f"give {wanted}")
+
+
+def _empty(spec: FieldSpec) -> Any:  # noqa: ANN401 - None, "" or ()
+    if spec.optional:
+        return None
+    if spec.kind in ("text", "folder", "lines"):
+        return ""
+    if spec.kind == "list":
+        return ()
+    raise SettingsError(f"{spec.name} is empty", remedy=f"give a value, the usual one is {spec.default}")
+
+
+def _switch(spec: FieldSpec, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in TRUE:
+        return True
+    if word in FALSE:
+        return False
+    raise _wrong(spec, value, "true or false")
+
+
+def _number(spec: FieldSpec, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise _wrong(spec, value, "a number")
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise _wrong(spec, value, "a number") from None
+    if not math.isfinite(number):
+        raise _wrong(spec, value, "a finite number")
+    return number
+
+
+def _whole(spec: FieldSpec, value: object) -> int:
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    else:
+        as_float = _number(spec, value)
+        if not as_float.is_integer():
+            raise _wrong(spec, value, "a whole number")
+        number = int(as_float)
+    if spec.choices and str(number) not in spec.choices:
+        raise _wrong(spec, value, "one of " + ", ".join(spec.choices))
+    return number
+
+
+def _in_range(spec: FieldSpec, number: Any) -> Any:  # noqa: ANN401 - int stays int
+    if spec.minimum is not None and number < spec.minimum:
+        raise SettingsError(f"{spec.name} is {number:g}", remedy=f"give {spec.minimum:g} or more")
+    if spec.maximum is not None and number > spec.maximum:
+        raise SettingsError(f"{spec.name} is {number:g}", remedy=f"give {spec.maximum:g} or less")
+    return number
+
+
+def _size(spec: FieldSpec, value: object) -> tuple[int, int]:
+    """A number or a pair, as number, list, or the text ``512`` or ``512,768`` (width first)."""
+    wanted = "a number such as 512, or width,height such as 512,768"
+    pieces: list[object]
+    if isinstance(value, str):
+        pieces = list(value.replace("x", ",").split(","))
+    elif isinstance(value, Iterable):
+        pieces = list(value)
+    else:
+        pieces = [value]
+    try:
+        numbers = [_in_range(spec, _whole(spec, piece)) for piece in pieces]
+    except SettingsError as error:
+        raise _wrong(spec, value, error.remedy.removeprefix("give ") if "or" in error.remedy.split() else wanted) from None
+    if len(numbers) == 1:
+        return numbers[0], numbers[0]
+    if len(numbers) != 2:
+        raise _wrong(spec, value, wanted)
+    return numbers[0], numbers[1]
+
+
+def _words(spec: FieldSpec, value: object) -> tuple[str, ...]:
+    """``["a=1", "b=2"]``, or one text with blanks between."""
+    if isinstance(value, str):
+        return tuple(value.split())
+    if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+        return tuple(v.strip() for v in value if v.strip())
+    raise _wrong(spec, value, "a list of texts such as weight_decay=0.01")
+
+
+def _choice(spec: FieldSpec, value: str) -> str:
+    """Choices are found whatever their capitals: kohya's names are not case-sensitive either."""
+    for choice in spec.choices:
+        if choice.lower() == value.strip().lower():
+            return choice
+    raise _wrong(spec, value, "one of " + ", ".join(spec.choices))
