@@ -1,0 +1,111 @@
+"""The webui's live SD1 checkpoint, in the words of `host.base`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from modules import devices, sd_hijack
+
+from lora_lab.families import Layout
+from lora_lab.host import webui_text as clip
+from lora_lab.host.base import CheckpointInfo, Conditioning, LoadedModel, PreviewRequest, PreviewResult, TokenBatch
+from lora_lab.host.webui_pictures import make_pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from lora_lab.host.base import Purpose
+    from lora_lab.host.webui_types import SdModel
+
+
+class WebuiModel(LoadedModel):
+    """The live model during a lease."""
+
+    layout: Layout = "ldm"
+
+    def __init__(self, sd_model: SdModel, info: CheckpointInfo, purpose: Purpose) -> None:
+        self._sd_model = sd_model
+        self._purpose = purpose
+        self._embedder = sd_model.cond_stage_model.wrapped
+        self.info = info
+        self.unet = sd_model.model.diffusion_model
+        self.text_encoders = (self._embedder.transformer,)
+        self.device = devices.device
+        self.dtype = devices.dtype_unet
+        self.latent_scale = float(sd_model.scale_factor)
+        self._alphas: Tensor | None = None
+
+    @property
+    def alphas_cumprod(self) -> Tensor:  # type: ignore[override]
+        """The checkpoint's own schedule, without the webui's sampling options (half precision, zero terminal SNR)."""
+        if self._alphas is None:
+            own = getattr(self._sd_model, "alphas_cumprod_original", self._sd_model.alphas_cumprod)
+            self._alphas = own.detach().to(device="cpu", dtype=torch.float32)
+        return self._alphas
+
+    def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `LoadedModel.encode_pixels`. What half precision turns into NaN is encoded again in float32."""
+        vae = self._sd_model.first_stage_model
+        with torch.no_grad(), devices.without_autocast():
+            mean, std = self._posterior(pixels)
+            if devices.dtype_vae != torch.float32 and bool(mean.isnan().any()):
+                try:
+                    vae.float()
+                    mean, std = self._posterior(pixels)
+                finally:
+                    vae.to(devices.dtype_vae)  # the same bits again: every half is a float
+        noise = 0 if generator is None else std * torch.randn(mean.shape, generator=generator)
+        return (mean + noise) * self.latent_scale
+
+    def _posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents, float32 on the CPU, not scaled."""
+        vae = self._sd_model.first_stage_model
+        dtype = next(vae.parameters()).dtype
+        found = vae.encode(pixels.to(devices.device, dtype))
+        return found.mean.float().cpu(), found.std.float().cpu()
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """See `LoadedModel.decode_latents`."""
+        vae = self._sd_model.first_stage_model
+        dtype = next(vae.parameters()).dtype
+        with torch.no_grad(), devices.without_autocast():
+            pixels: Tensor = vae.decode(latents.to(devices.device, dtype) / self.latent_scale)
+        return pixels.float().cpu().clamp(-1, 1)
+
+    def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
+        """See `LoadedModel.tokenize`. The checkpoint's own tokenizer, past the webui's prompt parser."""
+        return clip.tokenize(self._embedder.tokenizer, captions, max_token_length)
+
+    def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
+        """See `LoadedModel.encode_tokens`. No emphasis, no textual inversion, no rescaling by the mean."""
+        sd_hijack.model_hijack.fixes = None
+        with self._autocast():
+            states = clip.encode(self.text_encoders[0], tokens.ids[0].to(self.device), clip_skip)
+        return Conditioning(states)
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """See `LoadedModel.predict`. Computed in the webui's precision, returned in float32."""
+        context = conditioning.context.to(self.device, self.dtype)
+        with self._autocast():
+            found: Tensor = self.unet(latents.to(self.device, self.dtype), timesteps.to(self.device), context=context)
+        return found.float()
+
+    def generate(self, request: PreviewRequest) -> PreviewResult:
+        """See `LoadedModel.generate`.
+
+        Raises:
+            RuntimeError: the lease is for training.
+        """
+        if self._purpose != "pictures":
+            raise RuntimeError("Pictures are made in a lease for `pictures`")
+        return make_pictures(request)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """The webui's own autocast, unless the caller has opened one (of another type, perhaps)."""
+        found: AbstractContextManager[Any] = nullcontext() if torch.is_autocast_enabled() else devices.autocast()
+        return found
