@@ -88,7 +88,7 @@ class LearningFields:
         group="learning", minimum=0, maximum=1000,
     )
     seed: int | None = setting(
-        None, "All chance of the run comes from this number; the same gives the same file. Empty draws one and notes it.",
+        None, "Where all chance of the run comes from; the same number gives the same file. Empty draws one.",
         kind="int", group="learning", minimum=0, maximum=2**32 - 1,
     )
     min_snr_gamma: float | None = setting(

@@ -114,7 +114,8 @@ def _size(spec: FieldSpec, value: object) -> tuple[int, int]:
     try:
         numbers = [_in_range(spec, _whole(spec, piece)) for piece in pieces]
     except SettingsError as error:
-        raise _wrong(spec, value, error.remedy.removeprefix("give ") if "or" in error.remedy.split() else wanted) from None
+        remedy = error.remedy.removeprefix("give ")
+        raise _wrong(spec, value, remedy if remedy.endswith((" or more", " or less")) else wanted) from None
     if len(numbers) == 1:
         return numbers[0], numbers[0]
     if len(numbers) != 2:

@@ -1,0 +1,105 @@
+"""What follows from the settings and the dataset: steps, epochs, warmup, groups. kohya's arithmetic. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lora_lab.families import Part
+from lora_lab.training.optimizers import KINDS
+from lora_lab.training.settings import TrainSettings
+
+DEFAULT_EPOCHS = 10
+"""When neither epochs nor steps are given."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A part of the adapter with its own learning rate."""
+
+    name: str
+    """`unet` or `text_encoder` (SDXL's two share it)."""
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run."""
+
+    batches_per_epoch: int
+    steps_per_epoch: int
+    """ceil(batches / gradient_accumulation_steps); the last step of an epoch may add up fewer batches."""
+    epochs: int
+    """The last one may be cut short by max_train_steps."""
+    steps: int
+    warmup_steps: int
+    groups: tuple[Group, ...]
+    """Only those that are trained (rate above 0)."""
+    snapshot_epochs: tuple[int, ...]
+    """Epochs after which a snapshot is kept; the last epoch is not among them, it gives the final file."""
+    seed: int
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """Parts of the checkpoint that get an adapter."""
+        names = {group.name for group in self.groups}
+        parts: set[Part] = set()
+        if "unet" in names:
+            parts.add("unet")
+        if "text_encoder" in names:
+            parts.update(("text_encoder", "text_encoder_2"))
+        return frozenset(parts)
+
+    def trains(self, group: str) -> bool:
+        """Is `unet` or `text_encoder` trained?"""
+        return any(g.name == group for g in self.groups)
+
+
+def make_plan(settings: TrainSettings, batches_per_epoch: int, seed: int = 0) -> Plan:
+    """Work out the numbers.
+
+    Args:
+        settings: checked ones.
+        batches_per_epoch: sum over buckets of ceil(pictures with repeats / train_batch_size).
+        seed: used when the settings give none.
+    """
+    per_epoch = math.ceil(batches_per_epoch / settings.gradient_accumulation_steps)
+    epochs, steps = _length(settings, per_epoch)
+    every = settings.save_every_n_epochs
+    return Plan(
+        batches_per_epoch=batches_per_epoch,
+        steps_per_epoch=per_epoch,
+        epochs=epochs,
+        steps=steps,
+        warmup_steps=_warmup(settings.lr_warmup_steps, steps),
+        groups=groups_of(settings),
+        snapshot_epochs=tuple(range(every, epochs, every)) if every else (),
+        seed=seed if settings.seed is None else settings.seed,
+    )
+
+
+def _length(settings: TrainSettings, per_epoch: int) -> tuple[int, int]:
+    """Epochs and steps; epochs win when both are given, as in kohya's scripts."""
+    if settings.max_train_epochs is not None or settings.max_train_steps is None:
+        epochs = settings.max_train_epochs or DEFAULT_EPOCHS
+        return epochs, epochs * per_epoch
+    return math.ceil(settings.max_train_steps / max(1, per_epoch)), settings.max_train_steps
+
+
+def _warmup(value: float, steps: int) -> int:
+    """A number of steps, or below 1 a share of them."""
+    return int(value * steps) if value < 1 else int(value)
+
+
+def groups_of(settings: TrainSettings) -> tuple[Group, ...]:
+    """The groups that are trained: a part's own rate, else learning_rate, else the optimizer's usual one."""
+    kind = KINDS[settings.optimizer_type]
+
+    def rate(own: float | None, usual: float) -> float:
+        if own is not None:
+            return own
+        return usual if settings.learning_rate is None else settings.learning_rate
+
+    text = 0.0 if settings.network_train_unet_only else rate(settings.text_encoder_lr, kind.text_encoder_lr)
+    unet = 0.0 if settings.network_train_text_encoder_only else rate(settings.unet_lr, kind.unet_lr)
+    return tuple(g for g in (Group("text_encoder", text), Group("unet", unet)) if g.learning_rate > 0)
