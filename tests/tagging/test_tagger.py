@@ -1,0 +1,161 @@
+"""The tagger session on a tiny real ONNX model whose outputs can be worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lora_lab.errors import SettingsError
+from lora_lab.tagging.score import found
+from lora_lab.tagging.session import Tagger, prepare
+from lora_lab.tagging.tags import Tag, TaggerError, read_tags
+from PIL import Image
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+SIDE = 8
+CSV = "tag_id,name,category,count\n1,general,9,5\n2,blue,0,7\n3,green_hair,0,\n"
+
+
+def write_model(path: Path, *, batch: str | int = "n", outputs: int = 3, channels: int = 3) -> None:
+    """Outputs the mean of each channel / 255: blue, green, red of a BGR picture."""
+    from onnx import TensorProto, helper
+
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, SIDE, SIDE, channels])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, outputs])
+    scale = helper.make_tensor("s", TensorProto.FLOAT, [], [255.0])
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["m", "s"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [y], [scale])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, str(path / "model.onnx"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_model(tmp_path)
+    (tmp_path / "selected_tags.csv").write_text(CSV, encoding="utf-8")
+    return tmp_path
+
+
+def picture(colour: Any, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def test_columns_are_blue_green_red_between_0_and_1(folder: Path) -> None:
+    tagger = Tagger(folder)
+    out = tagger.probabilities([picture((255, 0, 0)), picture((0, 0, 255)), picture((0, 128, 0))])
+    np.testing.assert_allclose(out, [[0, 0, 1], [1, 0, 0], [0, 128 / 255, 0]], atol=1e-6)
+    assert out.dtype == np.float32
+    assert tagger.size == SIDE
+
+
+def test_tags_carry_names_categories_counts(folder: Path) -> None:
+    assert Tagger(folder).tags == (Tag("general", 9, 5), Tag("blue", 0, 7), Tag("green_hair", 0, 0))
+
+
+def test_narrow_pictures_get_white_on_both_sides() -> None:
+    array = prepare(picture((0, 0, 0), (4, 8)), 8)
+    np.testing.assert_array_equal(array[:, 2:6], 0)
+    np.testing.assert_array_equal(array[:, :2], 255)
+    np.testing.assert_array_equal(array[:, 6:], 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_places_are_white(mode: str) -> None:
+    np.testing.assert_array_equal(prepare(Image.new(mode, (8, 8), 0), 8), 255)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1"])
+def test_every_mode_is_read(mode: str) -> None:
+    assert prepare(picture((255, 255, 255)).convert(mode), 16).shape == (16, 16, 3)
+
+
+def test_a_fixed_batch_of_one_gives_the_same(folder: Path, tmp_path: Path) -> None:
+    pictures = [picture((i * 40, 90, 200 - i * 30)) for i in range(4)]
+    free = Tagger(folder).probabilities(pictures)
+    write_model(folder, batch=1)
+    np.testing.assert_allclose(Tagger(folder).probabilities(pictures), free, atol=1e-6)
+    write_model(folder, batch=3)
+    np.testing.assert_allclose(Tagger(folder).probabilities(pictures), free, atol=1e-6)
+
+
+def test_no_pictures_no_rows(folder: Path) -> None:
+    assert Tagger(folder).probabilities([]).shape == (0, 3)
+
+
+def test_a_list_that_does_not_fit_is_refused(folder: Path) -> None:
+    (folder / "selected_tags.csv").write_text(CSV + "4,red,0,1\n", encoding="utf-8")
+    with pytest.raises(TaggerError, match="3 outputs and the list 4 tags"):
+        Tagger(folder)
+
+
+def test_a_list_that_does_not_fit_unnamed_outputs_is_refused(folder: Path) -> None:
+    write_model(folder, outputs="k")  # type: ignore[arg-type]
+    assert Tagger(folder).tags
+    (folder / "selected_tags.csv").write_text("name,category\nblue,0\n", encoding="utf-8")
+    with pytest.raises(TaggerError, match="3 outputs and the list 1 tags"):
+        Tagger(folder)
+
+
+def test_another_kind_of_model_is_refused(folder: Path) -> None:
+    write_model(folder, channels=4)
+    with pytest.raises(TaggerError, match="no WD tagger"):
+        Tagger(folder)
+
+
+def test_a_truncated_model_is_refused(folder: Path) -> None:
+    data = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(data[: len(data) // 2])
+    with pytest.raises(TaggerError, match="cannot be opened"):
+        Tagger(folder)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaggerError, match="list of tags cannot be read"):
+        Tagger(tmp_path)
+    (tmp_path / "selected_tags.csv").write_text(CSV, encoding="utf-8")
+    with pytest.raises(TaggerError, match=r"no model\.onnx"):
+        Tagger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a,b\n1,2\n", "no column 'category'"),
+        ("name,category\nblue,x\n", "damaged at line 2"),
+        ("name,category\nblue\n", "damaged at line 2"),
+        ("", "no column"),
+    ],
+)
+def test_damaged_lists_are_named(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "selected_tags.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TaggerError, match=says):
+        read_tags(path)
+
+
+def test_columns_are_found_by_name_and_a_bom_is_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "selected_tags.csv"
+    path.write_text("﻿count,category,name\n3,4,saber\n", encoding="utf-8")
+    assert read_tags(path) == (Tag("saber", 4, 3),)
+
+
+def test_the_score_is_the_share_of_pairs() -> None:
+    tags = (Tag("red_hair", 0), Tag("hat", 0), Tag("tail", 0))
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.6, 0.7, 0.0]], dtype=np.float32)
+    assert found(probabilities, tags, ["red hair", "hat"]) == 0.75
+    assert found(probabilities, tags, ["red_hair"], threshold=0.8) == 0.5
+    assert found(probabilities, tags, ["tail"]) == 0
+
+
+def test_a_tag_that_the_tagger_lacks_is_refused() -> None:
+    with pytest.raises(SettingsError, match="'horns'"):
+        found(np.zeros((1, 1), np.float32), (Tag("hat", 0),), ["horns"])
+    with pytest.raises(SettingsError, match="nothing to score"):
+        found(np.zeros((0, 1), np.float32), (Tag("hat", 0),), ["hat"])
