@@ -91,9 +91,9 @@ class LearningFields:
         None, "Where all chance of the run comes from; the same number gives the same file. Empty draws one.",
         kind="int", group="learning", minimum=0, maximum=2**32 - 1,
     )
-    min_snr_gamma: float | None = setting(
-        5.0, "Weighs down the steps with little noise so that all count alike (arXiv 2303.09556); empty or 0 is off.",
-        kind="float", group="noise", minimum=0, maximum=1000, kohya_default=None,
+    min_snr_gamma: float = setting(
+        5.0, "Weighs down the steps with little noise so that all count alike (arXiv 2303.09556); 0 is off.",
+        kind="float", group="noise", minimum=0, maximum=1000, kohya_default=0.0,
     )
     noise_offset: float = setting(
         0.0, "Adds a constant to the noise of each picture, for darker darks and brighter brights; 0.05 is plenty.",

@@ -53,7 +53,7 @@ class FieldSpec:
         if self.cost:
             parts.append(f"Cost: {self.cost}.")
         if self.kohya_default != SAME:
-            default = "off" if self.kohya_default in (None, False) else self.kohya_default
+            default = "off" if self.kohya_default in (None, False, 0) else self.kohya_default
             parts.append(f"kohya's own default: {'on' if default is True else default}.")
         return " ".join(parts)
 

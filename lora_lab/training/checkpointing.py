@@ -1,0 +1,64 @@
+"""Gradient checkpointing on a live model of either layout, without a trace afterwards.
+
+The blocks of both layouts are found by the names of their classes, and each block's `forward` is wrapped on the
+instance while the context lasts: `torch.utils.checkpoint` (arXiv 1604.06174) keeps a block's input and computes its
+inside again on the way back.
+
+ldm has a checkpointing of its own, which is on in SD1's usual config. It hands back gradients for a block's own
+weights and input only, so an adapter's gradients would be lost: it is switched off meanwhile, whatever we want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch.utils.checkpoint
+from torch import nn
+
+BLOCKS = frozenset({"BasicTransformerBlock", "ResBlock", "ResnetBlock2D", "CLIPEncoderLayer", "ResidualAttentionBlock"})
+"""Classes whose inside is worth computing twice: transformer blocks, residual blocks, text encoder layers."""
+
+LDM_FLAGS = ("checkpoint", "use_checkpoint")
+LDM_CLASSES = frozenset({"BasicTransformerBlock", "ResBlock", "AttentionBlock", "UNetModel"})
+
+
+@contextmanager
+def gradient_checkpointing(modules: Iterable[nn.Module], enabled: bool) -> Iterator[None]:
+    """Inside, the blocks of `modules` keep only their inputs for the way back (if `enabled`)."""
+    with ExitStack() as stack:
+        for root in modules:
+            for module in root.modules():
+                name = type(module).__name__
+                if name in LDM_CLASSES:
+                    _flags_off(module, stack)
+                if enabled and name in BLOCKS:
+                    _wrap(module, stack)
+        yield
+
+
+def _flags_off(module: nn.Module, stack: ExitStack) -> None:
+    for flag in LDM_FLAGS:
+        if module.__dict__.get(flag):
+            stack.callback(setattr, module, flag, module.__dict__[flag])
+            setattr(module, flag, False)
+
+
+def _wrap(module: nn.Module, stack: ExitStack) -> None:
+    """Shadow `forward` on the instance; on leaving, what the instance had of its own (often nothing) is back."""
+    own = module.__dict__.get("forward")
+    if own is None:
+        stack.callback(module.__dict__.pop, "forward", None)
+    else:
+        stack.callback(module.__dict__.__setitem__, "forward", own)
+    module.__dict__["forward"] = _checkpointed(module.forward)
+
+
+def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def again(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the block takes and gives
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return torch.utils.checkpoint.checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return again

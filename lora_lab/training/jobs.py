@@ -1,0 +1,83 @@
+"""Runs as jobs: one thread each, one at a time, watched from anywhere. No torch until a run begins.
+
+    run = queue().start(settings, host)
+    run.status()            a frozen snapshot for the tab
+    for event in run.events(): ...
+    run.stop(); run.wait()
+
+The queue belongs to this module, which the webui's 'Reload UI' does not import again: a run goes on and is found.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from lora_lab.errors import HostBusyError
+from lora_lab.training.prepare import check_start
+from lora_lab.training.run import Run
+from lora_lab.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from lora_lab.host.base import Host
+
+
+class JobQueue:
+    """All runs of this process: at most one trains, the others wait their turn."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: list[Run] = []
+        self._numbers = itertools.count(1)
+        self._turn = threading.Lock()
+
+    def start(self, settings: TrainSettings, host: Host) -> Run:
+        """Check the settings and start a run in a thread of its own; it waits while another one trains.
+
+        Raises:
+            SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: it cannot be run like this;
+                nothing was started.
+        """
+        checked = check_start(settings, host)
+        with self._lock:
+            taken = {run.checked.outputs.final for run in self._runs if run.status().active}
+            if checked.outputs.final in taken:
+                what = f"a run named {settings.output_name} is under way or waiting"
+                raise HostBusyError(what, remedy="choose another output_name")
+            run = Run(checked, host, next(self._numbers), self._turn)
+            self._runs.append(run)
+        run.begin()
+        return run
+
+    def runs(self) -> tuple[Run, ...]:
+        """All runs since the start of the program, the newest last."""
+        with self._lock:
+            return tuple(self._runs)
+
+    def find(self, run_id: str) -> Run | None:
+        """The run with this id."""
+        return next((run for run in self.runs() if run.id == run_id), None)
+
+    def current(self) -> Run | None:
+        """The run that is under way, else one that waits, else the last one that ended."""
+        runs = self.runs()
+        active = [run for run in runs if run.status().active]
+        under_way = [run for run in active if run.status().state != "waiting"]
+        return next(iter(under_way or active or runs[-1:]), None)
+
+    def stop_all(self) -> None:
+        """Ask every run to stop and keep what it has."""
+        for run in self.runs():
+            run.stop()
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs())
+
+
+@lru_cache(maxsize=1)
+def queue() -> JobQueue:
+    """The one queue of this process."""
+    return JobQueue()

@@ -1,0 +1,281 @@
+"""A run from start to end, as a generator of events. What it borrows it gives back between turns of a second.
+
+Phases: scan the pictures, put an adapter on the live model, cache latents, then epochs of steps with snapshots,
+validation and previews between them, then the final file. However it ends, the last event is `RunEnded`, the live
+model is as it was, and what was learnt is kept if it is any good.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lora_lab.errors import HostBusyError, Interrupted, LoraLabError, TrainingError
+from lora_lab.training import memory
+from lora_lab.training.events import (
+    Event,
+    PreviewMade,
+    Progress,
+    RunEnded,
+    SnapshotSaved,
+    StepDone,
+    StopReason,
+    Validated,
+    Warned,
+)
+from lora_lab.training.setup import Session, set_up
+from lora_lab.training.snapshots import Keeper
+from lora_lab.training.step import LossIsNan
+
+if TYPE_CHECKING:
+    from lora_lab.dataset.dataset import BatchPlan
+    from lora_lab.host.base import Host
+    from lora_lab.training.prepare import Checked
+
+RETRY_SECONDS = 1.0
+"""How often a checkpoint that was exchanged during the run is asked for again."""
+
+
+class Trainer:
+    """One training. Use once: ``for event in Trainer(...).events(): ...``"""
+
+    def __init__(self, checked: Checked, host: Host, folder: Path, stop: Callable[[], bool]) -> None:
+        """
+        Args:
+            checked: from `prepare.check_start`.
+            host: where the live model is.
+            folder: of the run, for previews.
+            stop: asked after each step; when it says yes, the run ends and keeps what it has.
+        """
+        self._checked = checked
+        self._host = host
+        self._folder = folder
+        self._stop = stop
+        self._reason: StopReason = "finished"
+        self._session: Session | None = None
+        self._keeper: Keeper | None = None
+        self._step = 0
+        self._validations: list[float] = []
+        self._previews: list[Path] = []
+        self.error: BaseException | None = None
+        """Why it failed."""
+
+    def events(self) -> Iterator[Event]:
+        """Train. Yields what happens; `RunEnded` comes last, after the model was given back.
+
+        No error leaves this generator: what went wrong is in `RunEnded.error` and `self.error`.
+        """
+        began = time.monotonic()
+        self._host.interrupt_requested()  # a press from before this run is not meant for it
+        failure = ""
+        try:
+            try:
+                yield from self._run()
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                failure = self._judge(error)
+            kept = yield from self._keep()
+        finally:
+            average = self._session.average.value if self._session and self._step else None
+            self._release()
+        yield RunEnded(
+            reason=self._reason,
+            step=self._step,
+            seconds=time.monotonic() - began,
+            lora=kept,
+            loss_average=average,
+            val_loss_first=self._validations[0] if self._validations else None,
+            val_loss_last=self._validations[-1] if self._validations else None,
+            error=failure + (f" Kept: {kept}" if failure and kept else ""),
+            previews=tuple(self._previews),
+        )
+
+    def _run(self) -> Iterator[Event]:
+        yield from (Warned(text) for text in self._checked.warnings)
+        session = yield from set_up(self._checked, self._host, self._must_stop)
+        self._session = session
+        self._keeper = Keeper(self._checked, self._host, session)
+        yield session.started()
+        yield from session.cache_latents(self._must_stop)
+        yield from self._validate()
+        if self._checked.settings.sample_at_first:
+            yield from self._make_previews("start")
+        for epoch in range(1, session.plan.epochs + 1):
+            yield from self._epoch(epoch)
+            if self._must_stop():
+                return
+            yield from self._after_epoch(epoch)
+
+    def _epoch(self, epoch: int) -> Iterator[Event]:
+        """All steps of an epoch, turn by turn; ends early when it must stop."""
+        session = self._need_session()
+        pending = deque(session.steps_of(epoch)[: session.plan.steps - self._step])
+        waiting = False
+        while pending and not self._must_stop():
+            try:
+                done = self._turn(epoch, pending)
+            except HostBusyError as error:
+                if not waiting:
+                    yield Warned(f"Waiting to go on: {error}")
+                waiting = True
+                time.sleep(RETRY_SECONDS)
+                continue
+            waiting = False
+            yield from done
+            warning = session.encoder.take_warning()
+            if warning:
+                yield Warned(warning)
+
+    def _turn(self, epoch: int, pending: deque[list[BatchPlan]]) -> list[StepDone]:
+        """Take the model, do steps for about a second, give it back."""
+        session = self._need_session()
+        done: list[StepDone] = []
+        with session.turns.training() as model:
+            used = self._host.memory().used
+            while pending:
+                began = time.monotonic()
+                batches = [session.dataset.load(plan) for plan in pending[0]]
+                result = session.stepper.step(model, batches, self._step + 1, session.encoder)
+                pending.popleft()
+                self._step += 1
+                for loss in result.losses:
+                    session.average.add(loss)
+                session.speed.add(time.monotonic() - began)
+                done.append(
+                    StepDone(
+                        step=self._step,
+                        epoch=epoch,
+                        loss=sum(result.losses) / len(result.losses),
+                        loss_average=session.average.value,
+                        learning_rates=result.learning_rates,
+                        seconds_per_step=session.speed.per_step,
+                        seconds_left=session.speed.per_step * (session.plan.steps - self._step),
+                        memory_mb=used,
+                    )
+                )
+                if session.turns.over or self._must_stop():
+                    break
+        return done
+
+    def _after_epoch(self, epoch: int) -> Iterator[Event]:
+        """What an epoch ends with: save first, then measure, then draw."""
+        session, keeper = self._need_session(), self._need_keeper()
+        settings, plan = self._checked.settings, session.plan
+        last = epoch == plan.epochs
+        keeper.remember(epoch, self._step)
+        saves = last or epoch in plan.snapshot_epochs
+        if saves:
+            yield Progress("saving", 0, 1)
+            path = keeper.save_final() if last else keeper.save_snapshot()
+            yield SnapshotSaved(self._step, epoch, path, final=last)
+        if last or epoch % settings.validate_every_n_epochs == 0:
+            yield from self._validate()
+        every = settings.sample_every_n_epochs
+        if last or (epoch % every == 0 if every else saves):
+            yield from self._make_previews("end" if last else f"{epoch:06d}")
+
+    def _validate(self) -> Iterator[Event]:
+        """The loss on the held-out pictures, in turns; a stop leaves it undone."""
+        check = self._need_session().validation
+        if check is None or self._must_stop():
+            return
+        check.begin()
+        while not check.finished:
+            with self._need_session().turns.training() as model:
+                check.turn(model, lambda: self._need_session().turns.over or self._must_stop())
+            if self._must_stop():
+                return
+            yield Progress("validating", check.done, check.total)
+        self._validations.append(check.loss)
+        yield Validated(self._step, check.loss)
+
+    def _make_previews(self, label: str) -> Iterator[Event]:
+        for event in self._need_session().previews.make(self._step, label, self._must_stop):
+            if isinstance(event, PreviewMade):
+                self._previews.append(event.path)
+            yield event
+
+    def _must_stop(self) -> bool:
+        """Has somebody asked to stop? Remembers who."""
+        if self._reason != "finished":
+            return True
+        if self._stop():
+            self._reason = "stopped"
+        elif self._host.interrupt_requested():
+            self._reason = "interrupted"
+        return self._reason != "finished"
+
+    def _judge(self, error: BaseException) -> str:
+        """Turn what went wrong into a reason and a sentence."""
+        if isinstance(error, Interrupted) and self._reason != "finished":
+            return ""
+        if isinstance(error, (KeyboardInterrupt, Interrupted)):
+            self._reason = "interrupted"
+            return ""
+        self._reason = "failed"
+        known = self._known(error)
+        self.error = known or error
+        if known is not None and known is not error:
+            known.__cause__ = error
+        text = str(known) if known else f"{type(error).__name__}: {error} (see log.txt in {self._folder})"
+        return text
+
+    def _known(self, error: BaseException) -> LoraLabError | None:
+        if isinstance(error, LoraLabError):
+            return error
+        settings = self._checked.settings
+        if isinstance(error, LossIsNan):
+            return TrainingError(f"the loss is not a number any more at step {self._step + 1}", remedy=NAN_REMEDY)
+        if memory.is_out_of_memory(error):
+            parameters = self._session.stepper.parameters if self._session else 0
+            what = "the memory is not enough for this training"
+            return TrainingError(what, remedy=f"set {memory.advice(settings, parameters)}")
+        return None
+
+    def _keep(self) -> Generator[Event, None, Path | None]:
+        """The file of this run: the final one, or what is good of a run that ended early."""
+        keeper = self._keeper
+        if keeper is None or self._step == 0:
+            return None
+        if keeper.final is not None:
+            if self._reason in ("stopped", "interrupted"):
+                self._reason = "finished"  # stopped while it drew the last pictures: nothing is missing
+            return keeper.final
+        try:
+            saved = keeper.save_rest(self._step, trust_last=not isinstance(self._cause(), LossIsNan))
+        except (LoraLabError, LossIsNan, OSError, RuntimeError) as error:
+            yield Warned(f"What was learnt could not be kept: {error}")
+            return keeper.newest
+        if saved is not None:
+            yield saved
+        return keeper.newest
+
+    def _cause(self) -> BaseException | None:
+        return None if self.error is None else self.error.__cause__ or self.error
+
+    def _release(self) -> None:
+        """Let go of every tensor of ours, so that the memory is the host's again."""
+        self._session = self._keeper = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _need_session(self) -> Session:
+        assert self._session is not None
+        return self._session
+
+    def _need_keeper(self) -> Keeper:
+        assert self._keeper is not None
+        return self._keeper
+
+
+NAN_REMEDY = (
+    "lower unet_lr and text_encoder_lr (to a tenth), add lr_warmup_steps 0.1, or take mixed_precision bf16 or no"
+)

@@ -1,0 +1,76 @@
+"""Everything that is looked at before a run begins, so that it fails at once or not at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_lab.errors import CheckpointError, DatasetError, HostBusyError, OutputError
+from lora_lab.families import Family
+from lora_lab.training.checks import check, warnings
+from lora_lab.training.outputs import Outputs, check_outputs, outputs_of
+from lora_lab.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from lora_lab.host.base import CheckpointInfo, Host, HostPaths
+
+SUPPORTED = frozenset({Family.SD1})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run that may start: nothing of it was too wrong to see in a moment."""
+
+    settings: TrainSettings
+    checkpoint: CheckpointInfo
+    outputs: Outputs
+    warnings: tuple[str, ...]
+
+
+def check_start(settings: TrainSettings, host: Host) -> Checked:
+    """The quick part: settings, checkpoint, folders. Pictures are scanned in the run itself.
+
+    Raises:
+        SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: what is wrong.
+    """
+    check(settings)
+    info = host.current()
+    if info is None:
+        raise HostBusyError("no checkpoint is loaded", remedy="load one, then start again")
+    if info.family not in SUPPORTED:
+        what = f"{info.family.value} checkpoints cannot be trained on yet"
+        raise CheckpointError(what, file=info.name, remedy="load one of Stable Diffusion 1")
+    paths = host.paths()
+    for name in ("train_data_dir", "reg_data_dir", "validation_data_dir"):
+        _check_folder(name, getattr(settings, name), paths)
+    for name in ("output_dir", "logging_dir"):
+        check_allowed(getattr(settings, name), paths)
+    outputs = outputs_of(settings, paths.lora_dir)
+    check_outputs(outputs)
+    return Checked(settings, info, outputs, warnings(settings))
+
+
+def _check_folder(name: str, value: str, paths: HostPaths) -> None:
+    if not value:
+        return
+    check_allowed(value, paths)
+    if not Path(value).is_dir():
+        raise DatasetError(f"{name} is no folder", file=value, remedy="choose the folder that holds your pictures")
+
+
+def check_allowed(value: str, paths: HostPaths) -> None:
+    """A webui that listens to a network lets nobody reach folders outside its own.
+
+    Raises:
+        OutputError: `value` lies below none of the allowed folders.
+    """
+    if not value or not paths.allowed_roots:
+        return
+    path = Path(os.path.realpath(value))
+    if not any(path.is_relative_to(os.path.realpath(root)) for root in paths.allowed_roots):
+        roots = ", ".join(str(root) for root in paths.allowed_roots)
+        raise OutputError("this folder is outside of those allowed", file=value, remedy=f"use one below {roots}")
+
+

@@ -1,0 +1,187 @@
+"""One run: its thread, its folder, its events, its status. No torch until it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import platform
+import random
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_lab import __version__
+from lora_lab.errors import LoraLabError, TrainingError
+from lora_lab.training import settings_file
+from lora_lab.training.events import Event, RunEnded
+from lora_lab.training.prepare import Checked
+from lora_lab.training.status import RunStatus, after
+
+if TYPE_CHECKING:
+    from lora_lab.host.base import Host
+
+Listener = Callable[[Event], None]
+
+LOG = logging.getLogger("lora_lab")
+
+
+class Run:
+    """A training in a thread of its own. Made by `JobQueue.start`."""
+
+    def __init__(self, checked: Checked, host: Host, number: int, turn: threading.Lock) -> None:
+        self.checked = checked
+        self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{number:03d}-{checked.outputs.name}"
+        self.folder = host.paths().data_dir / "runs" / self.id
+        self.error: BaseException | None = None
+        """Why it failed; a `LoraLabError` has its exit status."""
+        self._host = host
+        self._turn = turn
+        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self._listeners: tuple[Listener, ...] = ()
+        self._status = RunStatus(self.id, checked.outputs.name, self.folder)
+        self._thread = threading.Thread(target=self._work, name=f"lora-lab {self.id}", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings_file.write(self.checked.settings, self.folder / "settings.json")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to stop within one step and keep what it has; returns at once."""
+        with self._changed:
+            if self._status.active:
+                self._status = dataclasses.replace(self._status, stopping=True, revision=self._status.revision + 1)
+        self._stop.set()
+
+    def status(self) -> RunStatus:
+        """The run as it is now; cheap."""
+        with self._changed:
+            return self._status
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with each event from now on, in the run's thread."""
+        with self._changed:
+            self._listeners = (*self._listeners, listener)
+
+    def events(self, timeout: float | None = None) -> Iterator[Event]:
+        """All events from the first, as they come, until the run has ended.
+
+        Args:
+            timeout: seconds to wait for the next one before giving up; None waits.
+        """
+        seen = 0
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: len(self._events) > seen, timeout):  # noqa: B023 - called here
+                    return
+                new = self._events[seen:]
+            for event in new:
+                yield event
+                if isinstance(event, RunEnded):
+                    return
+            seen += len(new)
+
+    def wait(self, timeout: float | None = None) -> RunStatus:
+        """Until it has ended (or `timeout` seconds); the status then."""
+        self._thread.join(timeout)
+        return self.status()
+
+    def _work(self) -> None:
+        """The thread: wait for the turn, train, tell."""
+        began = time.monotonic()
+        try:
+            if self._my_turn():
+                try:
+                    self._train()
+                finally:
+                    self._turn.release()
+            else:
+                self._tell(RunEnded("stopped", 0, time.monotonic() - began, None, None))
+        except BaseException as error:
+            # The edge of the thread: whatever it was, it is told and logged, never lost.
+            self._fail(error, began)
+
+    def _my_turn(self) -> bool:
+        """True with the turn taken; False when it was stopped while it waited."""
+        while not self._stop.is_set():
+            if self._turn.acquire(timeout=0.2):
+                return True
+        return False
+
+    def _train(self) -> None:
+        from lora_lab.training.loop import Trainer
+
+        trainer = Trainer(self.checked, self._host, self.folder, self._stop.is_set)
+        for event in trainer.events():
+            self._tell(event)
+        if trainer.error is not None:
+            self._keep_error(trainer.error)
+
+    def _fail(self, error: BaseException, began: float) -> None:
+        self._keep_error(error)
+        if self.status().active:
+            text = str(error) if isinstance(error, LoraLabError) else str(self._unexpected(error))
+            step = self.status().step
+            self._tell(RunEnded("failed", step, time.monotonic() - began, None, None, error=text))
+
+    def _unexpected(self, error: BaseException) -> TrainingError:
+        what = f"the run ended by an error of ours, {type(error).__name__}: {error}"
+        return TrainingError(what, file=self.folder / "log.txt", remedy="send us that file")
+
+    def _keep_error(self, error: BaseException) -> None:
+        """Traceback, versions and the last step go to the log in the run's folder."""
+        self.error = error
+        lines = [
+            f"lora_lab {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
+            *(f"{name} {getattr(sys.modules.get(name), '__version__', '-')}" for name in ("torch", "transformers")),
+            f"step {self.status().step} of {self.status().steps}",
+            "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        ]
+        self._append("log.txt", "\n".join(lines) + "\n")
+        LOG.debug("run %s failed", self.id, exc_info=error)
+
+    def _tell(self, event: Event) -> None:
+        """Into the status, the file and to the listeners; a listener that fails is logged and does no harm."""
+        with self._changed:
+            self._events.append(event)
+            self._status = after(self._status, event)
+            if self._stop.is_set() and self._status.active:
+                self._status = dataclasses.replace(self._status, stopping=True)
+            listeners = self._listeners
+            self._changed.notify_all()
+        self._append("events.jsonl", json.dumps(to_json(event), ensure_ascii=False) + "\n")
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:
+                LOG.exception("a listener of run %s failed", self.id)
+
+    def _append(self, name: str, text: str) -> None:
+        """A full disk must not end the run whose LoRA may still fit."""
+        try:
+            with (self.folder / name).open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            LOG.warning("%s of run %s cannot be written: %s", name, self.id, error)
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """An event as one line of events.jsonl: its kind, then its fields."""
+    values = dataclasses.asdict(event)
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    if isinstance(event, RunEnded):
+        plain["previews"] = [str(path) for path in event.previews]
+    return {"event": type(event).__name__, "time": round(time.time(), 3), **plain}
+
+
+def new_session_id() -> int:
+    """kohya's ss_session_id: a random 32-bit number that tells two runs apart."""
+    return random.SystemRandom().randint(0, 2**32 - 1)

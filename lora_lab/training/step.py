@@ -1,0 +1,136 @@
+"""One optimizer step on a lent model: forward, loss, backward, clip, update. Knows no files, events or threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lora_lab.training import objective
+from lora_lab.training.optimizers import ParamGroups, build, rates
+from lora_lab.training.plan import Plan
+from lora_lab.training.precision import Precision
+from lora_lab.training.schedules import Shape, schedule
+from lora_lab.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from lora_lab.dataset.dataset import Batch
+    from lora_lab.host.base import Conditioning, LoadedModel
+    from lora_lab.network.adapter import Adapter
+
+
+class LossIsNan(Exception):  # noqa: N818 - says what it is
+    """The loss of a step is no number any more; the adapter has not been updated with it."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did."""
+
+    losses: tuple[float, ...]
+    """Of each batch that was added up."""
+    learning_rates: dict[str, float]
+    """In force during the step; d * lr for adaptive optimizers."""
+
+
+class Stepper:
+    """The optimizer, its schedule and the scaler: what lives from step to step beside the adapter."""
+
+    def __init__(self, settings: TrainSettings, plan: Plan, adapter: Adapter, precision: Precision) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._precision = precision
+        self._groups = parameter_groups(plan, adapter)
+        self._parameters = [p for group in self._groups for p in group["params"]]
+        self.optimizer = build(settings.optimizer_type, self._groups, settings.optimizer_args)
+        self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        shape = Shape(plan.steps, plan.warmup_steps, settings.lr_scheduler_num_cycles)
+        self._factor = schedule(settings.lr_scheduler, shape)
+        device = self._parameters[0].device
+        self._scaler = precision.scaler(device)
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        return sum(p.numel() for p in self._parameters)
+
+    def step(
+        self, model: LoadedModel, batches: Sequence[Batch], step: int, encode: Callable[[Batch], Conditioning]
+    ) -> StepResult:
+        """Do optimizer step number `step` (1-based) on `batches`, whose gradients are averaged.
+
+        Args:
+            model: lent for training, with the adapter attached.
+            batches: one for each of gradient_accumulation_steps (fewer at the end of an epoch).
+            step: 1-based; the noise depends on it.
+            encode: captions of a batch to conditioning.
+
+        Raises:
+            LossIsNan: nothing was updated.
+        """
+        torch.manual_seed(int(objective.generator_for("step", self._plan.seed, step).initial_seed()))
+        self._set_rates(step - 1)
+        losses: list[float] = []
+        first = 0
+        for batch in batches:
+            with self._precision.context(model.device):
+                loss = self.loss(model, batch, encode(batch), step, first)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                self.optimizer.zero_grad(set_to_none=True)
+                raise LossIsNan
+            self._scaler.scale(loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+            first += batch.latents.shape[0]
+        self._update()
+        return StepResult(tuple(losses), rates(self.optimizer))
+
+    def loss(self, model: LoadedModel, batch: Batch, conditioning: Conditioning, step: int, first: int) -> Tensor:
+        """The loss of one batch, a scalar with a graph; `first` is the position of its first item in the step."""
+        draw = objective.draw(batch.latents.shape, self._plan.seed, step, first, self._settings.noise_offset)
+        gamma = self._settings.min_snr_gamma
+        losses = denoising_losses(model, batch.latents, draw, conditioning)
+        if not gamma:
+            return objective.combine(losses, batch.weights)
+        kind = model.info.prediction_type
+        snr = objective.min_snr_weight(draw.timesteps, model.alphas_cumprod, gamma, kind)
+        return objective.combine(losses, batch.weights, snr)
+
+    def _set_rates(self, done: int) -> None:
+        factor = self._factor(done)
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * factor
+
+    def _update(self) -> None:
+        """kohya's order: unscale, clip all parameters together, optimizer."""
+        self._scaler.unscale_(self.optimizer)
+        if self._settings.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def denoising_losses(model: LoadedModel, latents: Tensor, draw: objective.Draw, conditioning: Conditioning) -> Tensor:
+    """Each item's loss (b,) for this noise and these timesteps; latents (b, 4, h/8, w/8) scaled."""
+    latents = latents.to(model.device, torch.float32)
+    noise, timesteps = draw.noise.to(model.device), draw.timesteps
+    noisy = objective.add_noise(latents, noise, timesteps, model.alphas_cumprod)
+    wanted = objective.target(model.info.prediction_type, latents, noise, timesteps, model.alphas_cumprod)
+    return objective.item_losses(model.predict(noisy, timesteps.to(model.device), conditioning), wanted)
+
+
+def parameter_groups(plan: Plan, adapter: Adapter) -> ParamGroups:
+    """The adapter's parameters by part, with the base rates; parts without a parameter are left out."""
+    members = {
+        "unet": adapter.parameters("unet"),
+        "text_encoder": [*adapter.parameters("text_encoder"), *adapter.parameters("text_encoder_2")],
+    }
+    return [
+        {"name": group.name, "params": members[group.name], "lr": group.learning_rate}
+        for group in plan.groups
+        if members[group.name]
+    ]

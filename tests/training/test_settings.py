@@ -1,0 +1,274 @@
+"""Settings: one table, names as kohya's, values read without guessing, wrong ones refused in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lora_lab.errors import OutputError, SettingsError
+from lora_lab.training import settings_file
+from lora_lab.training.checks import check, warnings
+from lora_lab.training.fields import SAME
+from lora_lab.training.previews import SAMPLERS, parse_prompts
+from lora_lab.training.settings import TrainSettings
+from lora_lab.training.values import parse
+
+SPECS = TrainSettings.specs()
+GOOD: dict[str, Any] = {"train_data_dir": "pictures", "output_name": "mika"}
+
+
+def good(**changes: Any) -> TrainSettings:
+    return TrainSettings.from_mapping({**GOOD, **changes})
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
+def test_every_row_explains_itself_and_holds_its_own_defaults(spec: Any) -> None:
+    assert spec.help.endswith(".")
+    assert len(spec.help) > 20
+    if spec.kind == "choice":
+        assert spec.choices
+    if spec.default is not None and spec.default != "":
+        assert parse(spec, spec.default) == spec.default
+    if spec.kohya_default != SAME:
+        assert parse(spec, spec.kohya_default) == spec.kohya_default != spec.default
+    if spec.minimum is not None and spec.kind in ("int", "float"):
+        with pytest.raises(SettingsError, match=f"^{spec.name} is .*or more"):
+            parse(spec, spec.minimum - 1)
+    if spec.maximum is not None and spec.kind in ("int", "float"):
+        with pytest.raises(SettingsError, match=f"^{spec.name} is .*or less"):
+            parse(spec, spec.maximum + 1)
+
+
+def test_names_and_aliases_are_unique() -> None:
+    names = [name for spec in SPECS for name in (spec.name, *spec.aliases)]
+    assert len(names) == len(set(names))
+
+
+def values_of(spec: Any) -> st.SearchStrategy[Any]:
+    low, high = spec.minimum or 0, min(spec.maximum or 1e6, 1e6)
+    if spec.name == "max_token_length":
+        return st.sampled_from([75, 150, 225])
+    kinds: dict[str, st.SearchStrategy[Any]] = {
+        "bool": st.booleans(),
+        "int": st.integers(int(low), int(high)),
+        "float": st.floats(low, high, allow_nan=False),
+        "choice": st.sampled_from(spec.choices or ("",)),
+        "size": st.tuples(st.integers(int(low), int(high)), st.integers(int(low), int(high))),
+        "list": st.lists(st.from_regex(r"[a-z]{1,5}=[0-9]", fullmatch=True), max_size=3).map(tuple),
+        "lines": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    }
+    plain = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(str.strip)
+    found = kinds.get(spec.kind, plain)
+    return st.none() | found if spec.optional else found
+
+
+ALL_VALUES = st.fixed_dictionaries({}, optional={spec.name: values_of(spec) for spec in SPECS})
+
+
+@given(ALL_VALUES)
+def test_there_and_back(values: dict[str, Any]) -> None:
+    settings = TrainSettings.from_mapping({k: v for k, v in values.items() if v != "" or k.endswith("dir")})
+    assert TrainSettings.from_mapping(settings.to_mapping()) == settings
+    assert TrainSettings.from_mapping(settings.to_mapping(changed_only=True)) == settings
+    assert TrainSettings.from_mapping(json.loads(json.dumps(settings.to_mapping()))) == settings
+
+
+@given(ALL_VALUES)
+def test_files_there_and_back(values: dict[str, Any]) -> None:
+    settings = TrainSettings.from_mapping(values)
+    plain = {k: v for k, v in settings.to_mapping(changed_only=True).items() if v is not None}
+    back = TrainSettings.from_mapping(plain)
+    assert settings_file.from_values(settings_file.tomllib.loads(settings_file.to_toml(plain))).settings == back
+    assert settings_file.from_values(json.loads(settings_file.to_json(plain))).settings == back
+
+
+@given(st.dictionaries(st.text(max_size=12), st.none() | st.booleans() | st.integers() | st.text() | st.floats()))
+def test_whatever_comes_it_is_settings_or_a_clear_refusal(values: dict[str, Any]) -> None:
+    try:
+        TrainSettings.from_mapping(values)
+    except SettingsError as error:
+        assert "\n" not in str(error).strip() or any("\n" in repr(v) for v in values.values())
+
+
+@given(st.sampled_from(SPECS), st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.lists(st.text()))
+def test_any_value_of_any_setting_is_read_or_refused(spec: Any, value: Any) -> None:
+    try:
+        parse(spec, value)
+    except SettingsError as error:
+        assert error.what.startswith(spec.name)
+        assert error.remedy
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"netwrok_dim": 8}, "no setting 'netwrok_dim': did you mean network_dim"),
+        ({"network_dim": 0}, "network_dim is 0: give 1 or more"),
+        ({"network_dim": 7.5}, "network_dim is 7.5: give a whole number"),
+        ({"network_dim": ""}, "network_dim is empty: give a value"),
+        ({"unet_lr": -1e-4}, "unet_lr is -0.0001: give 0 or more"),
+        ({"unet_lr": 1e9}, "unet_lr is 1e\\+09: give 10 or less"),
+        ({"unet_lr": "fast"}, "unet_lr is 'fast': give a number"),
+        ({"unet_lr": float("nan")}, "unet_lr is nan: give a finite number"),
+        ({"train_batch_size": 0}, "train_batch_size is 0: give 1 or more"),
+        ({"max_token_length": 77}, "max_token_length is 77: give one of 75, 150, 225"),
+        ({"optimizer_type": "Lion"}, "optimizer_type is 'Lion': give one of AdamW, Prodigy"),
+        ({"enable_bucket": "maybe"}, "enable_bucket is 'maybe': give true or false"),
+        ({"resolution": "512x512x3"}, "resolution is '512x512x3'"),
+        ({"optimizer": "AdamW", "optimizer_type": "AdamW"}, "optimizer_type is given twice"),
+        ({"output_name": 3}, "output_name is 3: give text"),
+    ],
+)
+def test_bad_values_are_one_clear_line(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        TrainSettings.from_mapping(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"train_data_dir": ""}, "no pictures are chosen"),
+        ({"output_name": ""}, "no name"),
+        ({"output_name": "a/b"}, "no file name"),
+        ({"output_name": ".."}, "no file name"),
+        ({"output_name": "mika."}, "no file name"),
+        ({"network_train_unet_only": True, "network_train_text_encoder_only": True}, "nothing to train"),
+        ({"unet_lr": 0, "text_encoder_lr": 0}, "every learning rate is 0"),
+        ({"unet_lr": 1}, "unet_lr is 1, at which AdamW learns nothing"),
+        ({"optimizer_type": "Prodigy", "unet_lr": 1, "text_encoder_lr": 0.5}, "one learning rate for all parts"),
+        ({"lr_scheduler": "constant", "lr_warmup_steps": 10}, "constant has no warmup"),
+        ({"random_crop": True}, "latents cannot be cached"),
+        ({"min_bucket_reso": 1024, "max_bucket_reso": 512}, "min_bucket_reso 1024 is above"),
+        ({"resolution": 128}, "min_bucket_reso 256 is above the resolution 128"),
+        ({"resolution": 2048}, "max_bucket_reso 1024 is below the resolution 2048"),
+        ({"resolution": 500}, "multiples of 8"),
+        ({"bucket_reso_steps": 20}, "multiple of 8"),
+        ({"optimizer_args": ["weight_decay"]}, "optimizer_args holds 'weight_decay'"),
+        ({"optimizer_args": ["weight_decay=__import__('os')"]}, "optimizer_args holds"),
+        ({"optimizer_args": ["lr=1"]}, "use unet_lr"),
+        ({"sample_prompts": "mika --q 3"}, "option --q"),
+        ({"sample_prompts": "mika --s many"}, "--s 'many'"),
+        ({"sample_prompts": "mika --ss heun9"}, "sampler 'heun9'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        check(good(**values))
+
+
+def test_plain_settings_pass_without_a_warning() -> None:
+    check(good())
+    assert warnings(good()) == ()
+    prodigy = good(optimizer_type="prodigy", lr_scheduler="constant", optimizer_args="d_coef=2 betas=0.9,0.99")
+    check(prodigy)
+    assert warnings(prodigy) == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"network_alpha": 64}, "above network_dim"),
+        ({"max_train_epochs": 2, "max_train_steps": 9}, "max_train_steps has no effect"),
+        ({"learning_rate": 1e-4, "unet_lr": 1e-4, "text_encoder_lr": 1e-5}, "learning_rate has no effect"),
+        ({"network_train_unet_only": True, "text_encoder_lr": 1e-5}, "text_encoder_lr has no effect"),
+        ({"network_train_text_encoder_only": True, "unet_lr": 1e-5}, "unet_lr has no effect"),
+        ({"lr_scheduler_num_cycles": 3}, "lr_scheduler_num_cycles has no effect"),
+        ({"prior_loss_weight": 0.5}, "prior_loss_weight has no effect"),
+        ({"validate_every_n_epochs": 2}, "validate_every_n_epochs has no effect"),
+        ({"enable_bucket": False, "bucket_no_upscale": True}, "bucket_no_upscale has no effect"),
+        ({"vae_batch_size": 4, "cache_latents": False}, "vae_batch_size has no effect"),
+        ({"sample_at_first": True}, "sample_prompts is empty"),
+        ({"sample_prompts": "mika"}, "at the end only"),
+        ({"unet_lr": 0.05}, "very high for AdamW"),
+        ({"optimizer_type": "Prodigy", "learning_rate": 1e-4}, "finds its own rate"),
+        ({"lr_scheduler": "constant_with_warmup"}, "without lr_warmup_steps is constant"),
+    ],
+)
+def test_what_has_no_effect_or_is_unwise_is_told(values: dict[str, Any], says: str) -> None:
+    settings = good(**values)
+    check(settings)
+    assert any(says in text for text in warnings(settings))
+
+
+def test_prompt_lines_are_kohyas() -> None:
+    text = "# comment\n\nmika, red hair --n ugly, bad --w 71 --d 7 --s 12 --l 5.5\nplain"
+    first, second = parse_prompts(good(sample_prompts=text, resolution="64,96", min_bucket_reso=64))
+    assert (first.prompt, first.negative, first.width, first.height) == ("mika, red hair", "ugly, bad", 64, 96)
+    assert (first.seed, first.steps, first.cfg_scale, first.sampler) == (7, 12, 5.5, "Euler a")
+    assert (second.prompt, second.negative) == ("plain", "")
+    assert set(SAMPLERS) == set(TrainSettings.spec("sample_sampler").choices)
+
+
+KOHYA = """
+[model_arguments]
+pretrained_model_name_or_path = "model.safetensors"
+v2 = false
+[dataset_arguments]
+train_data_dir = "img"
+resolution = "512,768"
+caption_extention = ".txt"
+[training_arguments]
+output_name = "mika"
+network_module = "networks.lora"
+network_dim = 64
+max_train_epochs = 4
+save_every_n_epochs = 0
+optimizer_type = "adamw"
+"""
+
+
+def test_a_kohya_file_keeps_kohyas_defaults_and_lists_what_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "kohya.toml"
+    path.write_text(KOHYA, encoding="utf-8")
+    found = TrainSettings.from_file(path)
+    s = found.settings
+    assert found.skipped == ("network_module", "pretrained_model_name_or_path", "v2")
+    assert all(name in found.note for name in found.skipped)
+    assert (s.network_dim, s.network_alpha, s.resolution, s.caption_extension) == (64, 1, (512, 768), ".txt")
+    assert (s.max_train_epochs, s.max_train_steps, s.save_every_n_epochs) == (4, None, None)
+    assert (s.enable_bucket, s.lr_scheduler, s.min_snr_gamma, s.keep_tokens) == (False, "constant", 0, 0)
+
+
+def test_an_unknown_key_in_a_file_of_ours_is_refused_with_the_files_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('lora_lab = 1\ntrain_data_dir = "img"\nnetwork_module = "x"\n', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"no setting 'network_module'.*mine\.toml"):
+        settings_file.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.toml", b"x = ["), ("a.json", b"{"), ("a.json", b"[1]"), ("a.toml", b"\xff\xfe"), ("a.toml", b"lora_lab = 9")],
+)
+def test_broken_files_are_refused(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(SettingsError, match=name):
+        settings_file.read(path)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        settings_file.read(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", ["s.toml", "s.json"])
+def test_written_files_are_read_back(tmp_path: Path, name: str) -> None:
+    settings = good(resolution=[64, 128], optimizer_args="a=1", sample_prompts='a "b"\n\tc\\', unet_lr=1e-3)
+    settings_file.write(settings, tmp_path / "deep" / name)
+    assert settings_file.read(tmp_path / "deep" / name).settings == settings
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == [name]
+
+
+def test_a_place_that_cannot_be_written_to_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        settings_file.write(good(), tmp_path / "file" / "s.toml")
+
+
+def test_replace_checks_like_from_mapping() -> None:
+    assert good().replace(network_dim="8").network_dim == 8
+    with pytest.raises(SettingsError):
+        good().replace(network_dim=0)
