@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lora_lab.errors import AdapterFileError
 from lora_lab.families import Family
+from lora_lab.network.streams import TensorFile
 from lora_lab.surgery import places
 from lora_lab.surgery.deltas import Delta, Kind, delta, factors, kind_of, needs_base, rank_of
 from lora_lab.surgery.layouts import family_of, split_key
 from lora_lab.surgery.lowrank import product_norm
-from lora_lab.surgery.streams import TensorFile
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,11 @@ class AdapterReader:
         """A site's tensors by suffix, as stored, but for peft's magnitudes, which get LyCORIS's shape, and its
         scales, which come as `scale`."""
         found = {suffix: self.file.read(key) for suffix, key in entry.keys.items()}
+        for suffix, tensor in found.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+                raise AdapterFileError(
+                    f"{entry.name}.{suffix} holds NaN or infinite numbers", file=self.path, remedy="train it again"
+                )
         if "dora_scale" in found and found["dora_scale"].dim() == 1:
             found["dora_scale"] = found["dora_scale"].reshape(-1, *[1] * (found["lora_down.weight"].dim() - 1))
         scale = [s for prefix, s in self._scales.items() if entry.name.startswith(prefix)]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from lora_lab.families import Family
+from lora_lab.network import names
 
 KOHYA = re.compile(r"((?:lora_unet|lora_te[12]?|oft_unet)_[^.]+)\.(.+)")
 SUFFIXES = {
@@ -74,7 +75,8 @@ def family_of(
     widths = set(_context_widths(shapes))
     version = metadata.get("ss_base_model_version", "")
     says_v2 = metadata.get("ss_v2") == "True" or version.startswith("sd_v2")
-    return Family.SD2 if 1024 in widths or max(layers, default=0) > 11 or (says_v2 and 768 not in widths) else Family.SD1
+    is_v2 = 1024 in widths or max(layers, default=0) > 11 or (says_v2 and 768 not in widths)
+    return Family.SD2 if is_v2 else Family.SD1
 
 
 def _context_widths(shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Iterable[int]:
@@ -85,32 +87,10 @@ def _context_widths(shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Iter
             yield down[1]
 
 
-def diffusers_key(site: str, suffix: str, family: Family, dotted: Mapping[str, str]) -> str:
-    """A site's tensor under diffusers' and peft's name; ``dotted`` gives the dotted path of a diffusers path with
-    underscores."""
-    names = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight", "dora_scale": "lora_magnitude_vector"}
-    prefix = next(p for p in ("lora_unet_", "lora_te1_", "lora_te2_", "lora_te_") if site.startswith(p))
-    part = {"lora_unet_": "unet", "lora_te2_": "text_encoder_2"}.get(prefix, "text_encoder")
-    return f"{part}.{dotted[site.removeprefix(prefix)]}.{names.get(suffix, suffix)}"
-
-
-WORDS = (
-    "down_blocks up_blocks mid_block attentions resnets downsamplers upsamplers transformer_blocks proj_in proj_out "
-    "to_q to_k to_v to_out attn1 attn2 conv_in conv_out conv_shortcut conv_norm_out conv1 conv2 conv norm1 norm2 norm3 "
-    "norm time_emb_proj time_embedding add_embedding linear_1 linear_2 ff net proj text_model encoder layers self_attn "
-    "q_proj k_proj v_proj out_proj mlp fc1 fc2 layer_norm1 layer_norm2 final_layer_norm embeddings token_embedding "
-    "position_embedding"
-)
-_WORD = re.compile("(?:" + "|".join(sorted(WORDS.split(), key=len, reverse=True)) + r"|\d+)(?=_|$)")
-
-
-def dotted_path(path: str) -> str | None:
-    """A path of diffusers or transformers with its dots back; None if a word of it is not known."""
-    parts, at = [], 0
-    while at < len(path):
-        found = _WORD.match(path, at)
-        if not found:
-            return None
-        parts.append(found[0])
-        at = found.end() + 1
-    return ".".join(parts)
+def diffusers_key(site: str, suffix: str, family: Family) -> str | None:
+    """A site's tensor under diffusers' and peft's name, such as `unet.down_blocks.0....to_q.lora_A.weight`; None for
+    a site that diffusers has no layer for."""
+    new = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight"}
+    new["dora_scale"] = "lora_magnitude_vector"
+    found = names.module_path(site, family, "diffusers")
+    return found and f"{found[0]}.{found[1]}.{new.get(suffix, suffix)}"

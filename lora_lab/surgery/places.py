@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from lora_lab.errors import CheckpointError
 from lora_lab.families import BASE, Family
-from lora_lab.surgery.header import TensorSpec
+from lora_lab.network import blocks, names
+from lora_lab.network.header import TensorSpec
 
 UNET = "model.diffusion_model."
 CLIP = {
@@ -36,28 +37,12 @@ OPENCLIP_LAYERS = {
     "ln_2": "layer_norm2",
 }
 
-RESNET = {
-    "in_layers_0": "norm1",
-    "in_layers_2": "conv1",
-    "emb_layers_1": "time_emb_proj",
-    "out_layers_0": "norm2",
-    "out_layers_3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
-"""Inside a residual block: ldm's names and diffusers'."""
+RESNET_LAYERS = (
+    *("in_layers_0", "in_layers_2", "emb_layers_1", "out_layers_0", "out_layers_3", "skip_connection"),
+    *("norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut"),
+)
+"""Inside a residual block, in ldm's words and in diffusers'."""
 
-OUTSIDE = {
-    "input_blocks_0_0": "conv_in",
-    "time_embed_0": "time_embedding_linear_1",
-    "time_embed_2": "time_embedding_linear_2",
-    "label_emb_0_0": "add_embedding_linear_1",
-    "label_emb_0_2": "add_embedding_linear_2",
-    "out_0": "conv_norm_out",
-    "out_2": "conv_out",
-}
-"""Outside the blocks: ldm's names and diffusers'."""
-
-_TO_LDM = {new: old for old, new in (RESNET | OUTSIDE).items()}
 _KERNEL_3 = re.compile(r"(_conv[12]?|_op|in_layers_2|out_layers_3|_conv_in|_conv_out|input_blocks_0_0|_out_2)$")
 
 
@@ -75,68 +60,22 @@ class Place:
         return self.key.removesuffix("weight") + "bias"
 
 
-def to_diffusers(path: str) -> str:
-    """A UNet path of ldm, with underscores, in diffusers' words; other paths come back as they are."""
-    if path in OUTSIDE:
-        return OUTSIDE[path]
-    found = re.fullmatch(r"(input|middle|output)_block(?:s_(\d+))?_(\d+)_(.+)", path)
-    if not found:
-        return path
-    side, number, sub, rest = found[1], int(found[2] or 0), int(found[3]), found[4]
-    inner = RESNET.get(rest, rest)
-    if side == "middle":
-        return f"mid_block_attentions_0_{rest}" if sub == 1 else f"mid_block_resnets_{sub // 2}_{inner}"
-    if side == "input":
-        level, place = divmod(number - 1, 3)
-        if rest == "op":
-            return f"down_blocks_{level}_downsamplers_0_conv"
-        return f"down_blocks_{level}_{'attentions' if sub else 'resnets'}_{place}_{rest if sub else inner}"
-    level, place = divmod(number, 3)
-    if rest == "conv":
-        return f"up_blocks_{level}_upsamplers_0_conv"
-    return f"up_blocks_{level}_{'attentions' if sub else 'resnets'}_{place}_{rest if sub else inner}"
-
-
-def to_ldm(path: str, family: Family) -> str:
-    """The inverse of :func:`to_diffusers`."""
-    if path in _TO_LDM:
-        return _TO_LDM[path]
-    if found := re.fullmatch(r"mid_block_(attentions|resnets)_(\d)_(.+)", path):
-        if found[1] == "attentions":
-            return f"middle_block_1_{found[3]}"
-        return f"middle_block_{2 * int(found[2])}_{_TO_LDM.get(found[3], found[3])}"
-    found = re.fullmatch(r"(down|up)_blocks_(\d)_(attentions|resnets|downsamplers|upsamplers)_(\d)_(.+)", path)
-    if not found:
-        return path
-    side, level, what, place, rest = found[1], int(found[2]), found[3], int(found[4]), found[5]
-    if what == "downsamplers":
-        return f"input_blocks_{3 * level + 3}_0_op"
-    if what == "upsamplers":
-        bare = level == 0 and family is not Family.SDXL
-        return f"output_blocks_{3 * level + 2}_{1 if bare else 2}_conv"
-    number = f"input_blocks_{3 * level + place + 1}" if side == "down" else f"output_blocks_{3 * level + place}"
-    return f"{number}_1_{rest}" if what == "attentions" else f"{number}_0_{_TO_LDM.get(rest, rest)}"
-
-
 def canonical(site: str, family: Family) -> str:
     """The name under which kohya's trainers save a site, given any name that files have for it."""
     site = site.replace("oft_unet_", "lora_unet_", 1)
-    if not site.startswith("lora_unet_"):
+    path = names.dotted(site.removeprefix("lora_unet_")) if site.startswith("lora_unet_") else None
+    if path is None:
         return site
-    path = site.removeprefix("lora_unet_")
-    return "lora_unet_" + (to_ldm(path, family) if family is Family.SDXL else to_diffusers(path))
+    other = names.to_ldm(path, family) if names.disk_layout(family) == "ldm" else names.to_diffusers(path)
+    return "lora_unet_" + (other or path).replace(".", "_")
 
 
 def block_of(site: str, family: Family) -> str:
     """IN00..IN11, M00, OUT00..OUT11, BASE for the text encoders, or OTHER outside the blocks."""
     if not site.startswith("lora_unet_"):
         return BASE
-    path = to_ldm(site.removeprefix("lora_unet_"), family)
-    if path.startswith("middle_block"):
-        return "M00"
-    if found := re.match(r"(in|out)put_blocks_(\d+)_", path + "_"):
-        return f"{found[1].upper()}{int(found[2]):02d}"
-    return "OTHER"
+    path = names.dotted(site.removeprefix("lora_unet_")) or ""
+    return blocks.block_of(names.to_ldm(path, family) or path)
 
 
 def is_lierla(site: str) -> bool:
@@ -148,7 +87,7 @@ def is_lierla(site: str) -> bool:
 
 def is_resnet_or_sampler(site: str) -> bool:
     """Whether a LoRA with convolutions (C3Lier, LoCon) has the site besides."""
-    inner = tuple("_" + name for pair in RESNET.items() for name in pair)
+    inner = tuple("_" + name for name in RESNET_LAYERS)
     sampler = re.search(r"(_op|samplers_0_conv|blocks_\d+_[12]_conv)$", site) is not None
     return site.startswith("lora_unet_") and (site.endswith(inner) or sampler)
 

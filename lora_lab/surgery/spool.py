@@ -14,8 +14,8 @@ from typing import IO
 import torch
 
 from lora_lab.errors import OutputError
-from lora_lab.surgery.header import TensorSpec, spec_of
-from lora_lab.surgery.streams import TensorWriter, check_output
+from lora_lab.network.header import TensorSpec, spec_of
+from lora_lab.network.streams import TensorWriter, check_output
 
 IN_MEMORY = 256 << 20
 """Bytes that wait in memory before the disk is used."""
@@ -86,7 +86,7 @@ class Spool(Heap):
         """Check the output's place.
 
         Raises:
-            OutputError: see :func:`lora_lab.surgery.streams.check_output`.
+            OutputError: see :func:`lora_lab.network.streams.check_output`.
         """
         check_output(path, 0, force=force, inputs=inputs)
         super().__init__(path.parent, in_memory)

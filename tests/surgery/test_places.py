@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lora_lab.errors import CheckpointError
 from lora_lab.families import Family
+from lora_lab.network import names
+from lora_lab.network.header import TensorSpec
 from lora_lab.surgery import places
-from lora_lab.surgery.header import TensorSpec
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 
@@ -43,50 +44,37 @@ def unet(family: Family) -> Any:
 
 
 def ldm_state(model: nn.Module, family: Family) -> dict[str, Tensor]:
-    """The model's state under our ldm names, dots put back where the ldm paths have them."""
+    """The model's state under ldm's names."""
     state = {}
     for key, tensor in model.state_dict().items():
         path, _, leaf = key.rpartition(".")
-        state[f"{places.to_ldm(path.replace('.', '_'), family)}|{leaf}"] = tensor
+        state[f"model.diffusion_model.{names.to_ldm(path, family)}.{leaf}"] = tensor
     return state
 
 
 @pytest.mark.parametrize("family", list(Family))
 def test_names_go_there_and_back(family: Family) -> None:
     for path, module in unet(family).named_modules():
-        path = path.replace(".", "_")
         if any(True for _ in module.parameters(recurse=False)):
-            assert places.to_ldm(path, family) != path
-            assert places.to_diffusers(places.to_ldm(path, family)) == path
+            ldm = names.to_ldm(path, family)
+            assert ldm is not None
+            theirs, ours = (f"lora_unet_{name.replace('.', '_')}" for name in (path, ldm))
+            kohyas = ours if family is Family.SDXL else theirs
+            assert places.canonical(ours, family) == places.canonical(theirs, family) == kohyas
+            assert places.block_of(ours, family) == places.block_of(theirs, family)
 
 
 @pytest.mark.parametrize("family", list(Family))
 def test_diffusers_own_converter_agrees(family: Family) -> None:
-    """Our ldm names, with dots where ldm has them, go through diffusers' converter and give the model back."""
+    """The ldm names go through diffusers' converter and give the model back."""
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
     model = unet(family)
-    original = {}
-    for joined, tensor in ldm_state(model, family).items():
-        path, leaf = joined.split("|")
-        original[f"model.diffusion_model.{dots(path)}.{leaf}"] = tensor
     config = dict(model.config)
-    converted = convert_ldm_unet_checkpoint(dict(original), config)
+    converted = convert_ldm_unet_checkpoint(ldm_state(model, family), config)
     want = model.state_dict()
     assert set(converted) == set(want)
     assert all(torch.equal(converted[key], want[key]) for key in want)
-
-
-def dots(path: str) -> str:
-    """ldm's dotted path of an underscored one, by the words that ldm's paths are made of."""
-    words = ["input_blocks", "middle_block", "output_blocks", "transformer_blocks", "time_embed", "label_emb", "in_layers", "out_layers", "emb_layers", "skip_connection", "proj_in", "proj_out", "to_q", "to_k", "to_v", "to_out", "out", "op", "conv", "norm1", "norm2", "norm3", "norm", "attn1", "attn2", "ff", "net", "proj"]
-    rest, parts = path, []
-    while rest:
-        word = next((w for w in sorted(words, key=len, reverse=True) if rest == w or rest.startswith(w + "_")), None)
-        word = word or rest.split("_")[0]
-        parts.append(word)
-        rest = rest[len(word) + 1 :]
-    return ".".join(parts)
 
 
 COUNTS = {Family.SD1: (192, 86), Family.SD2: (192, 86), Family.SDXL: (722, 66)}

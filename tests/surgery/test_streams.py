@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_lab.errors import AdapterFileError, CheckpointError, OutputError
-from lora_lab.surgery.header import DTYPES, spec_of
+from lora_lab.network.header import DTYPES, spec_of
+from lora_lab.network.streams import TensorFile, TensorWriter, check_output
 from lora_lab.surgery.spool import Spool
-from lora_lab.surgery.streams import TensorFile, TensorWriter, check_output
 
 TENSORS = {
     "b.x": torch.arange(3, dtype=torch.float16),
