@@ -44,13 +44,15 @@ def main() -> None:
     optimizer = torch.optim.AdamW(vae.parameters(), 2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     judge, started, step = critic(scratch), time.time(), 0
     while (share := (time.time() - started) / (60 * minutes)) < 1:
-        rate = 1.5e-3 * min(1, step / 100) * (1 - share) ** 0.7 + 2e-5
+        rate = 1.2e-3 * min(1, (step + 20) / 60) * (1 - share) ** 0.7 + 2e-5
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x = pixels[torch.randint(0, len(pixels), (16,))].permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = pixels[torch.randint(0, len(pixels), (8,))].permute(0, 3, 1, 2).float() / 127.5 - 1
         latent = vae.encode(x).latent_dist
         y = vae.decode(latent.sample()).sample
         loss = F.l1_loss(y, x) + 0.5 * F.mse_loss(y, x) + 2e-6 * latent.kl().mean() / 256
+        for side in (4, 8):  # colours of whole regions come late by themselves
+            loss = loss + 2 * F.mse_loss(F.avg_pool2d(y, side), F.avg_pool2d(x, side))
         if judge is not None:
             with torch.no_grad():
                 wanted = judge.features(x)
