@@ -1,0 +1,1 @@
+"""Adapters on a live model: which layers take a piece, what the pieces compute, and their files."""

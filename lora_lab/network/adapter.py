@@ -1,0 +1,269 @@
+"""An adapter on a live model: attached by forward hooks on instances, switched and scaled at call time.
+
+No weight of the model is copied or changed, and detaching is attaching's inverse: nothing is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lora_lab.errors import AdapterFileError, SettingsError
+from lora_lab.families import Part
+from lora_lab.network import blocks
+from lora_lab.network.lora import LoraPiece
+from lora_lab.network.lora_file import pieces_from_tensors
+from lora_lab.network.piece import Factor, Piece
+from lora_lab.network.sites import Site
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strongly an adapter acts. A site's strength is the product of its part's, its block's and its sample's."""
+
+    unet: float = 1.0
+    text_encoder: float = 1.0
+    """Of all text encoders."""
+    blocks: Mapping[str, float] = field(default_factory=dict)
+    """By block name; a block that is not named has 1."""
+    per_sample: Tensor | None = None
+    """(n,), or (n, number of `Adapter.blocks`), in their order. A batch of k * n takes them k times over."""
+
+
+class Adapter:
+    """A trained network of pieces, one at each site. Make one by `create` or `from_tensors`."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.pieces = tuple(pieces)
+        self.blocks = blocks.in_order(piece.site.block for piece in self.pieces)
+        """The blocks that its sites lie in: BASE, inputs, middle, outputs."""
+        self._handles: list[RemovableHandle] = []
+        self._strengths = Strengths()
+        self._on = True
+
+    @classmethod
+    def create(
+        cls, sites: Sequence[Site], *, dim: int, alpha: float, dropout: float = 0.0, generator: torch.Generator
+    ) -> Adapter:
+        """A fresh LoRA whose delta is zero.
+
+        Args:
+            sites: from `find_sites`, in its order: the same generator gives the same tensors in every layout.
+            dim: kohya's network_dim, the rank, 1 or more.
+            alpha: kohya's network_alpha; 0 means as large as `dim`.
+            dropout: kohya's network_dropout, 0 or more, below 1.
+            generator: on the CPU.
+
+        Raises:
+            SettingsError: a size that makes no adapter.
+        """
+        if not sites:
+            raise SettingsError("there is nothing to train", remedy="train the UNet, the text encoder or both")
+        if dim < 1:
+            raise SettingsError(f"network_dim {dim} is no rank", remedy="choose 1 or more, such as 16")
+        if alpha < 0 or not 0 <= dropout < 1:
+            raise SettingsError(
+                f"network_alpha {alpha:g} with network_dropout {dropout:g} is no adapter",
+                remedy="choose an alpha of 0 or more and a dropout of 0 or more, below 1",
+            )
+        return cls([LoraPiece.fresh(site, dim, alpha or float(dim), dropout, generator) for site in sites])
+
+    @classmethod
+    def from_tensors(
+        cls, sites: Sequence[Site], tensors: Mapping[str, Tensor], *, file: str | Path | None = None
+    ) -> Adapter:
+        """The adapter that a LoRA file holds, on those of `sites` that the file has.
+
+        Args:
+            sites: of the live model.
+            tensors: by their names on disk, see `files.read`.
+            file: for the sentence of an error.
+
+        Raises:
+            AdapterFileError: it is for another model (which site, which sizes), or of a kind not supported.
+        """
+        return cls(pieces_from_tensors(sites, tensors, file))
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Where it hangs, or would."""
+        return tuple(piece.site for piece in self.pieces)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Names on disk -> float32 copies on the CPU, alphas 0-dim."""
+        return {
+            f"{piece.site.name}.{suffix}": tensor.to("cpu", copy=True).contiguous()
+            for piece in self.pieces
+            for suffix, tensor in piece.tensors().items()
+        }
+
+    def parameters(self, part: Part | None = None) -> list[nn.Parameter]:
+        """What is trained, float32, in the order of the sites; of one part, or all."""
+        return [p for piece in self.pieces if part in (None, piece.site.part) for p in piece.parameters]
+
+    def to(self, device: torch.device | str) -> Adapter:
+        """Move all parameters (they stay the same objects, so an optimizer keeps them); returns itself."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(device)
+            if parameter.grad is not None:
+                parameter.grad.data = parameter.grad.data.to(device)
+        self._apply()
+        return self
+
+    def rebind(self, sites: Iterable[Site]) -> None:
+        """Take the same sites of a model whose modules were built anew.
+
+        Raises:
+            AdapterFileError: the new model lacks a site, or has it in another size.
+            RuntimeError: while it is attached.
+        """
+        if self.attached_now:
+            raise RuntimeError("an attached adapter cannot change its sites: detach it first")
+        new = {site.name: site for site in sites}
+        for piece in self.pieces:
+            old, site = piece.site, new.get(piece.site.name)
+            if site is None or (site.in_features, site.out_features) != (old.in_features, old.out_features):
+                raise AdapterFileError(
+                    f"the model has no site {old.name} of {old.in_features} to {old.out_features} any more",
+                    remedy="load the checkpoint that this adapter was made for",
+                )
+        for piece in self.pieces:
+            piece.site = new[piece.site.name]
+
+    # On the model and off it.
+
+    @property
+    def attached_now(self) -> bool:
+        """Does it hang on the live model?"""
+        return bool(self._handles)
+
+    def attach(self) -> None:
+        """Hook every site. Nothing is hooked if that fails midway.
+
+        Raises:
+            RuntimeError: it is attached already.
+        """
+        if self.attached_now:
+            raise RuntimeError("this adapter is attached already: detach it first")
+        try:
+            for piece in self.pieces:
+                module = piece.site.module
+                piece.alone = not module._forward_hooks
+                self._handles.append(module.register_forward_hook(piece.hook))
+        except BaseException:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Take every hook away; the model is as it was before `attach`. Harmless when it is not attached."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    @contextmanager
+    def attached(self) -> Iterator[Adapter]:
+        """Attached inside, detached however one leaves."""
+        self.attach()
+        try:
+            yield self
+        finally:
+            self.detach()
+
+    # How strongly it acts.
+
+    @property
+    def strengths(self) -> Strengths:
+        """In force now (whether it is on or off)."""
+        return self._strengths
+
+    @contextmanager
+    def scaled(
+        self,
+        *,
+        unet: float = 1.0,
+        text_encoder: float = 1.0,
+        blocks: Mapping[str, float] | None = None,
+        per_sample: Tensor | None = None,
+    ) -> Iterator[None]:
+        """Other strengths inside (see `Strengths`); they replace those outside, which are back afterwards.
+
+        Raises:
+            ValueError: a block that the adapter has no site in, or a shape of `per_sample` that does not fit.
+        """
+        before = self._strengths
+        self._set(Strengths(unet, text_encoder, dict(blocks or {}), per_sample))
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Inside it does nothing: the model computes bit for bit what it computes without."""
+        before, self._on = self._on, False
+        self._apply()
+        try:
+            yield
+        finally:
+            self._on = before
+            self._apply()
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Inside dropout acts; it draws from torch's global generator. Pictures and validation stay outside."""
+        before = [piece.dropping for piece in self.pieces]
+        for piece in self.pieces:
+            piece.dropping = True
+        try:
+            yield
+        finally:
+            for piece, dropping in zip(self.pieces, before, strict=True):
+                piece.dropping = dropping
+
+    def _set(self, strengths: Strengths) -> None:
+        factor = self._resolved(strengths)
+        self._strengths = strengths
+        for piece in self.pieces:
+            piece.strength = factor(piece) if self._on else None
+
+    def _apply(self) -> None:
+        self._set(self._strengths)
+
+    def _resolved(self, strengths: Strengths) -> Callable[[Piece], Factor]:
+        """Each piece's strength: a number wherever all samples agree, None for zero."""
+        unknown = set(strengths.blocks) - set(blocks.BLOCKS)
+        if unknown:
+            raise ValueError(f"there is no block {sorted(unknown)[0]!r}: this adapter has {' '.join(self.blocks)}")
+        columns = self._columns(strengths.per_sample)
+
+        def factor(piece: Piece) -> Factor:
+            part = strengths.unet if piece.site.part == "unet" else strengths.text_encoder
+            number = part * strengths.blocks.get(piece.site.block, 1.0)
+            column = columns[piece.site.block]
+            if isinstance(column, float):
+                return number * column or None
+            return column.to(piece.site.device) * number if number else None
+
+        return factor
+
+    def _columns(self, per_sample: Tensor | None) -> dict[str, float | Tensor]:
+        """Each block's strengths by sample, one number if they are all the same."""
+        if per_sample is None:
+            return dict.fromkeys(self.blocks, 1.0)
+        shape, table = tuple(per_sample.shape), per_sample.detach().to("cpu", torch.float32)
+        if len(shape) == 1 and shape[0]:
+            table = table[:, None].expand(-1, len(self.blocks))
+        elif len(shape) != 2 or not shape[0] or shape[1] != len(self.blocks):
+            raise ValueError(
+                f"per_sample has the shape {shape}: give (samples,) or (samples, {len(self.blocks)}), "
+                f"the columns in the order {' '.join(self.blocks)}"
+            )
+        same = (table == table[:1]).all(0).tolist()
+        return {
+            block: float(table[0, i]) if same[i] else table[:, i].contiguous() for i, block in enumerate(self.blocks)
+        }

@@ -1,0 +1,191 @@
+"""LoRA, as kohya's LierLa: delta(x) = alpha / dim * up(down(x)) (arXiv 2106.09685, section 4.1).
+
+The fast way adds the delta into the layer's own output and knows the whole derivative: one function instead of a
+chain of five, no copy of the output, and gradients for what is asked for only. With W frozen, y = W x + s B A x:
+
+    dL/dx = W'g + A'(s B'g),   dL/dB = g (s A x)',   dL/dA = (s B'g) x'
+
+The first term is autograd's own; the rest is here. `s` is a number, or one for each sample.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from lora_lab.network.piece import Piece, per_sample
+from lora_lab.network.sites import Site
+
+
+class LoraPiece(Piece):
+    """A pair of factors: `down` (dim, in) and `up` (out, dim), both with (..., 1, 1) at a 1x1 convolution."""
+
+    def __init__(self, site: Site, down: Tensor, up: Tensor, alpha: float, dropout: float = 0.0) -> None:
+        super().__init__(site)
+        self.down = nn.Parameter(down)
+        self.up = nn.Parameter(up)
+        self.alpha = alpha
+        self.dropout = dropout
+        """Share of the down projection's output that is dropped in training (kohya's network_dropout)."""
+
+    @classmethod
+    def fresh(cls, site: Site, dim: int, alpha: float, dropout: float, generator: torch.Generator) -> LoraPiece:
+        """Down drawn as kaiming_uniform(a=sqrt 5) draws, from a CPU generator; up zero, so that the delta is zero."""
+        tail = (1, 1) if site.kind == "conv1x1" else ()
+        bound = 1 / math.sqrt(site.in_features)  # sqrt(3) * gain / sqrt(fan_in) with gain = sqrt(2 / (1 + 5))
+        down = torch.empty(dim, site.in_features, *tail).uniform_(-bound, bound, generator=generator)
+        up = torch.zeros(site.out_features, dim, *tail)
+        return cls(site, down.to(site.device), up.to(site.device), alpha, dropout)
+
+    @property
+    def dim(self) -> int:
+        """The rank."""
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """alpha / dim."""
+        return self.alpha / self.dim
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """Down, up."""
+        return self.down, self.up
+
+    def tensors(self) -> dict[str, Tensor]:
+        """kohya's three."""
+        return {
+            "alpha": torch.tensor(self.alpha),
+            "lora_down.weight": self.down.detach(),
+            "lora_up.weight": self.up.detach(),
+        }
+
+    def delta(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """See `Piece.delta`: the plain way, in which dropout acts."""
+        layer = functional.linear if self.site.kind == "linear" else functional.conv2d
+        inner = layer(x.to(dtype), self.down.to(dtype))
+        if self.dropping and self.dropout:
+            inner = functional.dropout(inner, self.dropout)
+        return layer(inner, self.up.to(dtype)).to(dtype) * self.scale
+
+    def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
+        """See `Piece.add`: into the layer's own output, wherever autograd allows."""
+        target = self._target(output, x)
+        if target is None:
+            return super().add(output, x, strength)
+        rows: Tensor | None = None
+        scale = self.scale
+        if isinstance(strength, float):
+            scale *= strength
+        else:
+            rows = per_sample(strength, x)
+        changed: Tensor = _AddLora.apply(target, x, self.down, self.up, scale, rows)  # type: ignore[no-untyped-call]
+        return changed if target is output else output  # a view follows its base
+
+    def _target(self, output: Tensor, x: Tensor) -> Tensor | None:
+        """The tensor to add into: the output, or what it is a view of; None where only a new tensor is safe.
+
+        torch's linear computes in two dimensions and hands on a view of the result. To add into the view would make
+        autograd copy the whole gradient on the way back; to add into what it views costs nothing.
+        """
+        if not self.alone or (self.dropping and self.dropout) or not output.is_contiguous() or not x.is_contiguous():
+            return None
+        if output.is_inference() and not torch.is_inference_mode_enabled():
+            return None
+        if not output._is_view():
+            return output
+        base = output._base
+        whole = base is not None and base.numel() == output.numel() and base.is_contiguous()
+        return base if whole else None
+
+
+class _AddLora(torch.autograd.Function):
+    """base += scale * rows * up(down(x)), in place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch types it so
+        base: Tensor,
+        x: Tensor,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        rows: Tensor | None,
+    ) -> Tensor:
+        """Args: base with as many elements as the output; the rest as in `LoraPiece`; rows (b, 1, ...) or None."""
+        dtype = base.dtype
+        a, b = down.flatten(1).to(dtype), up.flatten(1).to(dtype)
+        inner = _times(_project(a, _stacks(x.to(dtype), down)), rows).to(dtype)
+        _accumulate(base, b, inner, scale)
+        ctx.save_for_backward(x, down, up, inner, rows)
+        ctx.scale = scale
+        ctx.mark_dirty(base)
+        return base
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
+        """The three products of the module's docstring."""
+        x, down, up, inner, rows = ctx.saved_tensors
+        dtype = grad.dtype
+        g = _stacks(grad.reshape(*x.shape[:-1], -1) if down.dim() == 2 else grad, up)
+        _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        grad_x = grad_down = grad_up = None
+        if need_up:
+            grad_up = (_outer(g, inner) * ctx.scale).to(up.dtype).view_as(up)
+        if need_x or need_down:
+            back = _times(_project(up.flatten(1).to(dtype).t(), g), rows).mul_(ctx.scale)
+            if need_down:
+                grad_down = _outer(back, _stacks(x.to(dtype), down)).to(down.dtype).view_as(down)
+            if need_x:
+                grad_x = _project(down.flatten(1).to(dtype).t(), back).view_as(x).to(x.dtype)
+        return grad, grad_x, grad_down, grad_up, None, None
+
+
+def _stacks(x: Tensor, weight: Tensor) -> Tensor:
+    """Positions as rows (positions, features) at a linear layer, as columns (b, features, positions) at a conv."""
+    return x.reshape(-1, x.shape[-1]) if weight.dim() == 2 else x.flatten(2)
+
+
+def _project(weight: Tensor, xs: Tensor) -> Tensor:
+    """`weight` (m, n) applied to each position of stacks of n features."""
+    if xs.dim() == 2:
+        return xs @ weight.t()
+    if xs.shape[0] == 1:
+        return (weight @ xs[0]).unsqueeze(0)
+    return torch.bmm(weight.expand(xs.shape[0], -1, -1), xs)
+
+
+def _outer(p: Tensor, q: Tensor) -> Tensor:
+    """The sum over positions of p q': (features of p, features of q)."""
+    if p.dim() == 2:
+        return p.t() @ q
+    if p.shape[0] == 1:
+        return p[0] @ q[0].t()
+    return torch.bmm(p, q.transpose(1, 2)).sum(0)
+
+
+def _times(inner: Tensor, rows: Tensor | None) -> Tensor:
+    """Stacks with each sample's positions multiplied by its own strength; `rows` (b, 1, ...)."""
+    if rows is None:
+        return inner
+    batch = rows.shape[0]
+    if inner.dim() == 3:
+        return inner * rows.view(batch, 1, 1)
+    return (inner.view(batch, -1, inner.shape[-1]) * rows.view(batch, 1, 1)).view_as(inner)
+
+
+def _accumulate(base: Tensor, weight: Tensor, inner: Tensor, scale: float) -> None:
+    """base += scale * weight @ inner, at each position, in one kernel."""
+    if inner.dim() == 2:
+        base.view(-1, weight.shape[0]).addmm_(inner, weight.t(), alpha=scale)
+    elif inner.shape[0] == 1:
+        base.view(weight.shape[0], -1).addmm_(weight, inner[0], alpha=scale)
+    else:
+        stacked = weight.expand(inner.shape[0], -1, -1)
+        base.view(inner.shape[0], weight.shape[0], -1).baddbmm_(stacked, inner, alpha=scale)

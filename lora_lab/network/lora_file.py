@@ -1,0 +1,98 @@
+"""From the tensors of a LoRA file to pieces on the sites of a live model, with every check between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lora_lab.errors import AdapterFileError
+from lora_lab.network.lora import LoraPiece
+from lora_lab.network.sites import Site
+
+SUFFIXES = frozenset({"alpha", "lora_down.weight", "lora_up.weight"})
+OTHER_MODEL = "load the checkpoint family that this LoRA was made for"
+
+
+def by_site(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Names on disk split at the first dot: site -> suffix -> tensor."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        site, _, suffix = key.partition(".")
+        found.setdefault(site, {})[suffix] = tensor
+    return found
+
+
+def pieces_from_tensors(
+    sites: Sequence[Site], tensors: Mapping[str, Tensor], file: str | Path | None = None
+) -> list[LoraPiece]:
+    """The pieces that `tensors` hold, in the order of `sites`.
+
+    Raises:
+        AdapterFileError: a tensor that belongs to no site, or does not fit its site.
+    """
+    found = by_site(tensors)
+    known = {site.name for site in sites}
+    _refuse_strangers((name for name in found if name not in known), found, file)
+    pieces = [_piece(site, found[site.name], file) for site in sites if site.name in found]
+    if not pieces:
+        raise AdapterFileError("the file holds no LoRA", file=file, remedy="choose another file")
+    return pieces
+
+
+def _refuse_strangers(
+    strangers: Iterable[str], found: Mapping[str, Mapping[str, Tensor]], file: str | Path | None
+) -> None:
+    names = list(strangers)
+    if names:
+        shapes = {suffix: tuple(tensor.shape) for suffix, tensor in found[names[0]].items()}
+        raise AdapterFileError(
+            f"the loaded model has no site {names[0][:120]} {shapes} ({len(names)} of {len(found)} sites of the file)",
+            file=file,
+            remedy=OTHER_MODEL,
+        )
+
+
+def _piece(site: Site, held: Mapping[str, Tensor], file: str | Path | None) -> LoraPiece:
+    odd = sorted(set(held) - SUFFIXES)
+    if odd:
+        what = f"site {site.name} has a tensor {odd[0][:60]!r}: this kind of adapter cannot be put on a model yet"
+        raise AdapterFileError(what, file=file, remedy="choose a plain LoRA")
+    if not {"lora_down.weight", "lora_up.weight"} <= set(held):
+        raise AdapterFileError(f"site {site.name} lacks its down or up half", file=file, remedy="get the file again")
+    down, up = held["lora_down.weight"], held["lora_up.weight"]
+    dim = down.shape[0] if down.dim() else 0
+    if not dim or not _fits(down, dim, site.in_features) or not _fits(up, site.out_features, dim):
+        raise AdapterFileError(
+            f"site {site.name} is {site.in_features} to {site.out_features} wide in the loaded model, "
+            f"the file has down {tuple(down.shape)} and up {tuple(up.shape)}",
+            file=file,
+            remedy=OTHER_MODEL,
+        )
+    tail = (1, 1) if site.kind == "conv1x1" else ()
+    return LoraPiece(
+        site,
+        _own(down, site).view(dim, site.in_features, *tail),
+        _own(up, site).view(site.out_features, dim, *tail),
+        _alpha(site, held.get("alpha"), dim, file),
+    )
+
+
+def _fits(tensor: Tensor, rows: int, columns: int) -> bool:
+    """(rows, columns), with or without the 1x1 of a convolution: files of SD2 have either at the same site."""
+    return tuple(tensor.shape) in ((rows, columns), (rows, columns, 1, 1)) and tensor.is_floating_point()
+
+
+def _own(tensor: Tensor, site: Site) -> Tensor:
+    return tensor.detach().to(site.device, torch.float32, copy=True).contiguous()
+
+
+def _alpha(site: Site, alpha: Tensor | None, dim: int, file: str | Path | None) -> float:
+    """Without one, kohya's loaders take the rank."""
+    if alpha is None:
+        return float(dim)
+    if alpha.numel() != 1:
+        raise AdapterFileError(f"the alpha of site {site.name} is no number", file=file, remedy="get the file again")
+    return float(alpha.reshape(()))

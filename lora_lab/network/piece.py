@@ -1,0 +1,77 @@
+"""What an adapter hangs on one site: the contract that every kind of adapter fulfils."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_lab.network.sites import Site
+
+Factor = float | Tensor | None
+"""Strength of a piece now: a number, one for each sample (n,) on the piece's device, or None: off."""
+
+
+class Piece(ABC):
+    """The part of an adapter at one site. A kind (LoRA, LoHa, ...) derives from it and gives `delta` and `tensors`.
+
+    Its parameters are float32. Whatever the site's layer computes in (half precision, autocast), the delta is in the
+    type of the layer's output.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.strength: Factor = 1.0
+        """Set by the adapter, from its strengths by part, block and sample."""
+        self.dropping = False
+        """Set by the adapter: does dropout act?"""
+        self.alone = True
+        """Is this the first hook of the module, so that its output belongs to nobody else yet?"""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """What is trained."""
+
+    @abstractmethod
+    def delta(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """What full strength adds to the layer's output.
+
+        Args:
+            x: the layer's input: (b, ..., in) of a linear layer, (b, in, h, w) of a convolution.
+            dtype: of the layer's output; compute and answer in it.
+        """
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Suffix on disk -> tensor, with the alpha: ``lora_down.weight`` and so on. Detached, not copied."""
+
+    def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
+        """The layer's output with `strength` times the delta. A kind may have a faster way that says the same."""
+        delta = self.delta(x, output.dtype)
+        return output + (delta * strength if isinstance(strength, float) else delta * per_sample(strength, delta))
+
+    def hook(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """The forward hook on the site's module. Off costs this one branch."""
+        strength = self.strength
+        return None if strength is None else self.add(output, args[0], strength)
+
+
+def per_sample(strength: Tensor, like: Tensor) -> Tensor:
+    """Strengths (n,) so that they multiply `like` (k * n, ...): sample i of every one of the k rounds gets the i-th.
+
+    Classifier-free guidance stacks the samples' conditioned and unconditioned halves, which is k = 2.
+
+    Raises:
+        ValueError: the batch is no multiple of n.
+    """
+    rounds, rest = divmod(like.shape[0], strength.shape[0])
+    if rest or not rounds:
+        raise ValueError(
+            f"a batch of {like.shape[0]} cannot have the strengths of {strength.shape[0]} samples: "
+            "it must hold each sample once or more, all of them one after another"
+        )
+    rows = strength.to(like.dtype)
+    return (rows if rounds == 1 else rows.repeat(rounds)).view(-1, *([1] * (like.dim() - 1)))
