@@ -99,7 +99,7 @@ class Trainer:
 
     def _run(self) -> Iterator[Event]:
         yield from (Warned(text) for text in self._checked.warnings)
-        session = yield from set_up(self._checked, self._host, self._must_stop)
+        session = yield from set_up(self._checked, self._host, self._folder, self._must_stop)
         self._session = session
         self._keeper = Keeper(self._checked, self._host, session)
         yield session.started()
@@ -142,7 +142,7 @@ class Trainer:
             while pending:
                 began = time.monotonic()
                 batches = [session.dataset.load(plan) for plan in pending[0]]
-                result = session.stepper.step(model, batches, self._step + 1, session.encoder)
+                result = session.stepper.step(model, batches, self._step + 1)
                 pending.popleft()
                 self._step += 1
                 for loss in result.losses:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import platform
-import random
 import sys
 import threading
 import time
@@ -180,8 +179,3 @@ def to_json(event: Event) -> dict[str, Any]:
     if isinstance(event, RunEnded):
         plain["previews"] = [str(path) for path in event.previews]
     return {"event": type(event).__name__, "time": round(time.time(), 3), **plain}
-
-
-def new_session_id() -> int:
-    """kohya's ss_session_id: a random 32-bit number that tells two runs apart."""
-    return random.SystemRandom().randint(0, 2**32 - 1)

@@ -82,7 +82,7 @@ class Keeper:
         return SnapshotSaved(good.step, good.epoch, self._write(path, good), final=False)
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {name: t.detach().to("cpu", copy=True) for name, t in self._session.adapter.to_tensors().items()}
+        tensors = self._session.adapter.to_tensors()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise LossIsNan
         return tensors

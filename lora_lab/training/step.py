@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lora_lab.dataset.dataset import Batch
     from lora_lab.host.base import Conditioning, LoadedModel
     from lora_lab.network.adapter import Adapter
+    from lora_lab.training.conditioning import CaptionEncoder
 
 
 class LossIsNan(Exception):  # noqa: N818 - says what it is
@@ -40,8 +41,12 @@ class StepResult:
 class Stepper:
     """The optimizer, its schedule and the scaler: what lives from step to step beside the adapter."""
 
-    def __init__(self, settings: TrainSettings, plan: Plan, adapter: Adapter, precision: Precision) -> None:
+    def __init__(
+        self, settings: TrainSettings, plan: Plan, adapter: Adapter, precision: Precision, encoder: CaptionEncoder
+    ) -> None:
         self._settings = settings
+        self._adapter = adapter
+        self._encoder = encoder
         self._plan = plan
         self._precision = precision
         self._groups = parameter_groups(plan, adapter)
@@ -58,35 +63,41 @@ class Stepper:
         """Trained numbers."""
         return sum(p.numel() for p in self._parameters)
 
-    def step(
-        self, model: LoadedModel, batches: Sequence[Batch], step: int, encode: Callable[[Batch], Conditioning]
-    ) -> StepResult:
+    def step(self, model: LoadedModel, batches: Sequence[Batch], step: int) -> StepResult:
         """Do optimizer step number `step` (1-based) on `batches`, whose gradients are averaged.
 
         Args:
             model: lent for training, with the adapter attached.
             batches: one for each of gradient_accumulation_steps (fewer at the end of an epoch).
             step: 1-based; the noise depends on it.
-            encode: captions of a batch to conditioning.
 
         Raises:
             LossIsNan: nothing was updated.
         """
-        torch.manual_seed(int(objective.generator_for("step", self._plan.seed, step).initial_seed()))
+        torch.manual_seed(objective.generator_for("step", self._plan.seed, step).initial_seed())  # dropouts draw here
         self._set_rates(step - 1)
+        try:
+            with self._adapter.training():
+                losses = self._backward(model, batches, step)
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+        self._update()
+        return StepResult(tuple(losses), rates(self.optimizer))
+
+    def _backward(self, model: LoadedModel, batches: Sequence[Batch], step: int) -> list[float]:
+        """Gradients of all batches, each divided by their number."""
         losses: list[float] = []
         first = 0
         for batch in batches:
             with self._precision.context(model.device):
-                loss = self.loss(model, batch, encode(batch), step, first)
+                loss = self.loss(model, batch, self._encoder(model, batch.captions), step, first)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
-                self.optimizer.zero_grad(set_to_none=True)
                 raise LossIsNan
             self._scaler.scale(loss / len(batches)).backward()  # type: ignore[no-untyped-call]
             first += batch.latents.shape[0]
-        self._update()
-        return StepResult(tuple(losses), rates(self.optimizer))
+        return losses
 
     def loss(self, model: LoadedModel, batch: Batch, conditioning: Conditioning, step: int, first: int) -> Tensor:
         """The loss of one batch, a scalar with a graph; `first` is the position of its first item in the step."""
@@ -108,7 +119,10 @@ class Stepper:
         """kohya's order: unscale, clip all parameters together, optimizer."""
         self._scaler.unscale_(self.optimizer)
         if self._settings.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+            if not self._precision.scaled and not math.isfinite(float(norm)):
+                self.optimizer.zero_grad(set_to_none=True)
+                raise LossIsNan
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,246 @@
+"""What is written into a LoRA file beside its numbers: kohya's ``ss_*`` keys and Stability's ``modelspec``.
+
+All values are texts, as kohya's scripts write them: ``None`` and ``True`` for Python's, objects as JSON. The hashes
+(``sshs_*``) are put in by `network.files.write`. Two equal runs differ in session id, times and date only.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lora_lab import __version__
+from lora_lab.families import Family
+from lora_lab.training.optimizers import parse_args
+from lora_lab.training.plan import Plan
+from lora_lab.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from lora_lab.host.base import CheckpointInfo
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the file tells of the pictures."""
+
+    train_images: int
+    """Repeats counted."""
+    reg_images: int
+    validation_images: int
+    batches_per_epoch: int
+    dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Folder's name to ``{"n_repeats": 10, "img_count": 20}``."""
+    reg_dirs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    tag_frequency: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Folder's name to tag in lower case to number of captions with it, repeats not counted."""
+    bucket_info: Mapping[str, Any] | None = None
+    """``{"buckets": {"0": {"resolution": [w, h], "count": n}}, "mean_img_ar_error": x}``."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is known when the run begins."""
+
+    session_id: int
+    started_at: float
+    """Seconds since 1970."""
+    clip_skip: int
+    precision: str
+    """no, fp16 or bf16."""
+    optimizer: str
+    """Class with its module, e.g. ``torch.optim.adamw.AdamW``."""
+    full_hash: str | None = None
+    """sha256 of the checkpoint, if the host knows it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an adapter comes from: all that its metadata is made of."""
+
+    settings: TrainSettings
+    plan: Plan
+    checkpoint: CheckpointInfo
+    dataset: DatasetFacts
+    run: RunFacts
+
+    def metadata(self, epoch: int, step: int, now: float | None = None) -> dict[str, str]:
+        """The metadata of a file saved after `step` steps in `epoch` (both 1-based)."""
+        finished = time.time() if now is None else now
+        values = {
+            **self._run_values(epoch, step, finished),
+            **self._model_values(),
+            **self._learning_values(),
+            **self._loss_values(),
+            **self._dataset_values(),
+        }
+        texts = {f"ss_{name}": _text(value) for name, value in values.items()}
+        return {**texts, **{f"modelspec.{name}": value for name, value in self._modelspec(finished).items()}}
+
+    def _run_values(self, epoch: int, step: int, finished: float) -> dict[str, Any]:
+        s, plan, run = self.settings, self.plan, self.run
+        return {
+            "session_id": run.session_id,
+            "training_started_at": run.started_at,
+            "training_finished_at": finished,
+            "output_name": s.output_name,
+            "training_comment": s.training_comment or None,
+            "sd_scripts_commit_hash": None,
+            "lora_lab_version": __version__,
+            "seed": plan.seed,
+            "epoch": epoch,
+            "num_epochs": plan.epochs,
+            "steps": step,
+            "max_train_steps": plan.steps,
+            "num_batches_per_epoch": plan.batches_per_epoch,
+            "lowram": False,
+            "cache_latents": s.cache_latents or s.cache_latents_to_disk,
+            "full_fp16": False,
+            "fp8_base": False,
+            "fp8_base_unet": False,
+            "mixed_precision": run.precision,
+            "gradient_checkpointing": s.gradient_checkpointing,
+            "gradient_accumulation_steps": s.gradient_accumulation_steps,
+        }
+
+    def _model_values(self) -> dict[str, Any]:
+        info, s = self.checkpoint, self.settings
+        values = {
+            "sd_model_name": info.name,
+            "sd_model_hash": info.short_hash,
+            "new_sd_model_hash": info.sha256 or self.run.full_hash,
+            "v2": info.family is Family.SD2,
+            "base_model_version": base_model_version(info),
+            "network_module": "networks.lora",
+            "network_dim": s.network_dim,
+            "network_alpha": s.network_alpha or float(s.network_dim),
+            "network_dropout": s.network_dropout or None,
+            "clip_skip": self.run.clip_skip,
+            "max_token_length": s.max_token_length,
+        }
+        if info.vae_name:
+            values["vae_name"] = info.vae_name
+        return values
+
+    def _learning_values(self) -> dict[str, Any]:
+        s = self.settings
+        arguments = parse_args(s.optimizer_args)
+        listed = ",".join(f"{name}={value}" for name, value in arguments.items())
+        rates = {group.name: group.learning_rate for group in self.plan.groups}
+        return {
+            "learning_rate": s.learning_rate,
+            "unet_lr": rates.get("unet"),
+            "text_encoder_lr": rates.get("text_encoder"),
+            "optimizer": self.run.optimizer + (f"({listed})" if listed else ""),
+            "lr_scheduler": s.lr_scheduler,
+            "lr_scheduler_num_cycles": s.lr_scheduler_num_cycles,
+            "lr_warmup_steps": self.plan.warmup_steps,
+            "max_grad_norm": s.max_grad_norm,
+            "scale_weight_norms": None,
+        }
+
+    def _loss_values(self) -> dict[str, Any]:
+        s = self.settings
+        return {
+            "noise_offset": s.noise_offset or None,
+            "noise_offset_random_strength": False,
+            "adaptive_noise_scale": None,
+            "multires_noise_iterations": None,
+            "multires_noise_discount": 0.3,
+            "ip_noise_gamma": None,
+            "ip_noise_gamma_random_strength": False,
+            "zero_terminal_snr": False,
+            "min_snr_gamma": s.min_snr_gamma or None,
+            "debiased_estimation": False,
+            "loss_type": "l2",
+            "huber_schedule": "snr",
+            "huber_scale": 1.0,
+            "huber_c": 0.1,
+            "prior_loss_weight": s.prior_loss_weight,
+            "validation_seed": None,
+            "validation_split": 0.0,
+            "max_validation_steps": None,
+            "validate_every_n_epochs": s.validate_every_n_epochs if s.validation_data_dir else None,
+            "validate_every_n_steps": None,
+        }
+
+    def _dataset_values(self) -> dict[str, Any]:
+        s, data = self.settings, self.dataset
+        return {
+            "num_train_images": data.train_images,
+            "num_reg_images": data.reg_images,
+            "num_validation_images": data.validation_images,
+            "dataset_dirs": data.dirs,
+            "reg_dataset_dirs": data.reg_dirs,
+            "tag_frequency": data.tag_frequency,
+            "bucket_info": data.bucket_info,
+            "batch_size_per_device": s.train_batch_size,
+            "total_batch_size": s.train_batch_size,
+            "resolution": s.resolution,
+            "color_aug": False,
+            "flip_aug": s.flip_aug,
+            "random_crop": s.random_crop,
+            "shuffle_caption": s.shuffle_caption,
+            "enable_bucket": s.enable_bucket,
+            "bucket_no_upscale": s.bucket_no_upscale,
+            "min_bucket_reso": s.min_bucket_reso,
+            "max_bucket_reso": s.max_bucket_reso,
+            "keep_tokens": s.keep_tokens,
+            "caption_dropout_rate": s.caption_dropout_rate,
+            "caption_dropout_every_n_epochs": s.caption_dropout_every_n_epochs,
+            "caption_tag_dropout_rate": s.caption_tag_dropout_rate,
+            "face_crop_aug_range": None,
+            "resize_interpolation": None,
+        }
+
+    def _modelspec(self, finished: float) -> dict[str, str]:
+        """Stability AI's model metadata standard, version 1.0.1."""
+        s, info = self.settings, self.checkpoint
+        width, height = s.resolution
+        spec = {
+            "sai_model_spec": "1.0.1",
+            "architecture": f"{ARCHITECTURES[base_model_version(info)]}/lora",
+            "implementation": IMPLEMENTATIONS[info.family],
+            "title": s.output_name,
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(finished)),
+            "resolution": f"{width}x{height}",
+            "prediction_type": "v" if info.prediction_type == "v_prediction" else "epsilon",
+            "encoder_layer": str(self.run.clip_skip),
+        }
+        if s.training_comment:
+            spec["description"] = s.training_comment
+        return spec
+
+
+ARCHITECTURES = {
+    "sd_v1": "stable-diffusion-v1",
+    "sd_v2": "stable-diffusion-v2-512",
+    "sd_v2_v": "stable-diffusion-v2-768-v",
+    "sdxl_base_v1-0": "stable-diffusion-xl-v1-base",
+}
+SGM = "https://github.com/Stability-AI/generative-models"
+IMPLEMENTATIONS = {Family.SD1: "diffusers", Family.SD2: "diffusers", Family.SDXL: SGM}
+
+
+def base_model_version(info: CheckpointInfo) -> str:
+    """kohya's name of the family."""
+    if info.family is Family.SD2:
+        return "sd_v2_v" if info.prediction_type == "v_prediction" else "sd_v2"
+    return {Family.SD1: "sd_v1", Family.SDXL: "sdxl_base_v1-0"}[info.family]
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - whatever a setting holds
+    """kohya's way of writing a value."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(str, value)) + ")"
+    return str(value)
+
+
+def new_session_id() -> int:
+    """kohya's ss_session_id: a random 32-bit number that tells two runs apart."""
+    return random.SystemRandom().randint(0, 2**32 - 1)

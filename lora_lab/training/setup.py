@@ -1,0 +1,151 @@
+"""Setting a run up: the pictures, the adapter on the live model, the optimizer; what they share is a `Session`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_lab.network.adapter import Adapter
+from lora_lab.network.sites import Site, find_sites
+from lora_lab.training import objective, precision
+from lora_lab.training.averages import LossAverage, Speed
+from lora_lab.training.conditioning import CaptionEncoder
+from lora_lab.training.drawing import Previews
+from lora_lab.training.events import Event, Progress, RunStarted, Warned
+from lora_lab.training.material import Material, gather
+from lora_lab.training.metadata import Origin, RunFacts, new_session_id
+from lora_lab.training.outputs import check_outputs, check_space
+from lora_lab.training.plan import Plan, make_plan
+from lora_lab.training.prepare import Checked
+from lora_lab.training.previews import parse_prompts
+from lora_lab.training.step import Stepper
+from lora_lab.training.turns import Turns
+from lora_lab.training.validation import Validation
+
+if TYPE_CHECKING:
+    from lora_lab.dataset.dataset import BatchPlan, Dataset
+    from lora_lab.host.base import Host, LoadedModel
+
+
+@dataclass
+class Session:
+    """What a run works with from its first step to its last."""
+
+    origin: Origin
+    material: Material
+    turns: Turns
+    adapter: Adapter
+    stepper: Stepper
+    encoder: CaptionEncoder
+    previews: Previews
+    validation: Validation | None
+    average: LossAverage
+    speed: Speed = field(default_factory=Speed)
+
+    @property
+    def plan(self) -> Plan:
+        """The numbers of the run."""
+        return self.origin.plan
+
+    @property
+    def dataset(self) -> Dataset:
+        """The pictures that are trained on."""
+        return self.material.train
+
+    def started(self) -> RunStarted:
+        """The event that says all is ready."""
+        return RunStarted(
+            name=self.origin.settings.output_name,
+            checkpoint=self.origin.checkpoint.name,
+            steps=self.plan.steps,
+            epochs=self.plan.epochs,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            pictures=self.material.pictures,
+            sites=len(self.adapter.sites),
+            parameters=self.stepper.parameters,
+        )
+
+    def steps_of(self, epoch: int) -> list[list[BatchPlan]]:
+        """The batches of each optimizer step of an epoch (1-based)."""
+        batches = list(self.dataset.epoch(epoch))
+        size = self.origin.settings.gradient_accumulation_steps
+        return [batches[i : i + size] for i in range(0, len(batches), size)]
+
+    def metadata(self, epoch: int, step: int) -> dict[str, str]:
+        """Of a file saved now."""
+        return self.origin.metadata(epoch, step)
+
+    def cache_latents(self, stop: Callable[[], bool]) -> Iterator[Event]:
+        """Encode the pictures through the live VAE, where the settings ask for it."""
+        yield from self.material.prepare(self.turns.encode_pixels, self.origin.checkpoint, stop)
+
+
+def set_up(checked: Checked, host: Host, folder: Path, stop: Callable[[], bool]) -> Generator[Event, None, Session]:
+    """Scan the pictures, find the sites, make adapter and optimizer.
+
+    Raises:
+        DatasetError, SettingsError, OutputError, HostBusyError: it cannot be trained like this.
+    """
+    settings, info = checked.settings, checked.checkpoint
+    session_id = new_session_id()
+    yield Progress("reading the pictures", 0, 1)
+    material = gather(settings, seed=session_id if settings.seed is None else settings.seed)
+    yield from (Warned(text) for text in material.warnings)
+    plan = make_plan(settings, material.facts.batches_per_epoch, seed=session_id)
+    check_outputs(checked.outputs, plan)
+    yield Progress("reading the pictures", 1, 1)
+    turns = Turns(host, info.identity, checkpointing=settings.gradient_checkpointing)
+    clip_skip = settings.clip_skip or host.default_clip_skip()
+    with turns.training() as model:
+        adapter = _adapter(settings.network_dim, settings.network_alpha, settings.network_dropout, model, plan)
+        chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
+    encoder = CaptionEncoder(settings, clip_skip, learns=plan.trains("text_encoder"))
+    stepper = Stepper(settings, plan, adapter, chosen, encoder)
+    check_space(checked.outputs, settings, plan, stepper.parameters)
+    turns.adapter, turns.fit = adapter, _Fit(adapter, plan)
+    run = RunFacts(
+        session_id=session_id,
+        started_at=time.time(),
+        clip_skip=clip_skip,
+        precision=chosen.name,
+        optimizer=f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}",
+        full_hash=host.full_hash(info),
+    )
+    return Session(
+        origin=Origin(settings, plan, info, material.facts, run),
+        material=material,
+        turns=turns,
+        adapter=adapter,
+        stepper=stepper,
+        encoder=encoder,
+        previews=Previews(parse_prompts(settings), turns, folder / "previews", clip_skip),
+        validation=None if material.validation is None else Validation(material.validation, encoder, chosen),
+        average=LossAverage(plan.batches_per_epoch),
+    )
+
+
+def _adapter(dim: int, alpha: float, dropout: float, model: LoadedModel, plan: Plan) -> Adapter:
+    """A fresh adapter on the parts that are trained; alpha 0 means dim."""
+    generator = objective.generator_for("adapter", plan.seed)
+    return Adapter.create(_sites(model, plan), dim=dim, alpha=alpha, dropout=dropout, generator=generator)
+
+
+def _sites(model: LoadedModel, plan: Plan) -> tuple[Site, ...]:
+    return find_sites(model.unet, model.text_encoders, model.info.family, model.layout, plan.parts)
+
+
+class _Fit:
+    """Moves the adapter to the modules of a model that the host has built anew."""
+
+    def __init__(self, adapter: Adapter, plan: Plan) -> None:
+        self._adapter = adapter
+        self._plan = plan
+
+    def __call__(self, model: LoadedModel) -> None:
+        mine = {id(site.module) for site in self._adapter.sites[:1] + self._adapter.sites[-1:]}
+        if mine <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}:
+            return
+        self._adapter.rebind(_sites(model, self._plan))
