@@ -22,6 +22,7 @@ from lora_lab.host.webui_lease import lent
 from lora_lab.host.webui_memory import memory_use
 from lora_lab.host.webui_model import WebuiModel
 from lora_lab.host.webui_parts import PartsCache
+from lora_lab.host.webui_pictures import forget_prompts
 from lora_lab.host.webui_restore import lora_extension, prompt_loras_out
 
 if TYPE_CHECKING:
@@ -132,9 +133,10 @@ class WebuiHost(Host):
             networks.process_network_files([path.stem])  # adds it; a rescan would empty the list first
         else:
             networks.list_available_networks()
+        # An overwritten file under the same name: the webui compares names only, and would keep the old weights and
+        # the old prompt's states. A lease in force has taken the weights out already, and so will the next one.
         networks.networks_in_memory.pop(path.stem, None)
-        # An overwritten file under the same name: the webui compares names only, and would keep the old weights.
-        # A lease in force has taken them out already, and so will the next one.
+        forget_prompts()
         if call_queue.queue_lock.acquire(False):
             try:
                 sd_model = live_model()

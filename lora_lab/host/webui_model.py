@@ -74,7 +74,7 @@ class WebuiModel(LoadedModel):
         vae = self._sd_model.first_stage_model
         dtype = next(vae.parameters()).dtype
         with torch.no_grad(), devices.without_autocast():
-            pixels: Tensor = vae.decode(latents.to(devices.device, dtype) / self.latent_scale)
+            pixels: Tensor = vae.decode((1.0 / self.latent_scale) * latents.to(devices.device, dtype))
         return pixels.float().cpu().clamp(-1, 1)
 
     def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:

@@ -122,6 +122,13 @@ def own_caches(job: Processing) -> None:
     job.cached_hr_c, job.cached_hr_uc = [None, None], [None, None]
 
 
+def forget_prompts() -> None:
+    """Let the webui encode the next picture's prompt anew, also if it is the same as the last one's."""
+    txt2img = processing.StableDiffusionProcessingTxt2Img
+    for cache in (txt2img.cached_c, txt2img.cached_uc, txt2img.cached_hr_c, txt2img.cached_hr_uc):
+        cache[0] = None  # the key; the states stay, since a picture may be reading them
+
+
 @contextmanager
 def job_left_alone() -> Iterator[None]:
     """The progress bar's job, the last prompt's file, the prompt's comments and the console: as before."""

@@ -35,13 +35,14 @@ def random_states() -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()
     torch_state, gpu = torch.get_rng_state(), _gpu()
     gpu_state = None if gpu is None else gpu.get_rng_state()
-    own, offset = rng.nv_rng, getattr(rng.nv_rng, "offset", None)
+    own = vars(rng).get("nv_rng")  # first set by a picture with the option 'NV'
+    offset = getattr(own, "offset", 0)
     try:
         yield
     finally:
-        rng.nv_rng = own
+        vars(rng).pop("nv_rng", None)
         if own is not None:
-            own.offset = offset
+            rng.nv_rng, own.offset = own, offset
         if gpu is not None:
             gpu.set_rng_state(gpu_state)
         torch.set_rng_state(torch_state)

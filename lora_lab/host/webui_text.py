@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from lora_lab.host.webui_types import TextTransformer, Tokenizer
+
 CHUNK = 75
 
 
-def tokenize(tokenizer: Any, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
+def tokenize(tokenizer: Tokenizer, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
     """BOS + 75 tokens + EOS per chunk, padded with EOS; as many chunks as the longest caption needs and may have."""
     lists = [
         list(found) for found in tokenizer(list(captions), truncation=False, add_special_tokens=False)["input_ids"]
@@ -31,13 +33,12 @@ def tokenize(tokenizer: Any, captions: Sequence[str], max_token_length: int = 75
     return TokenBatch((torch.tensor(rows, dtype=torch.int64),), lengths)
 
 
-def encode(transformer: Any, ids: Tensor, clip_skip: int) -> Tensor:
+def encode(transformer: TextTransformer, ids: Tensor, clip_skip: int) -> Tensor:
     """States (b, chunks * 77, c) of ids (b, chunks, 77); the final layer norm comes after the skipped layers."""
     count, chunks, length = ids.shape
     found = transformer(input_ids=ids.reshape(-1, length), output_hidden_states=clip_skip > 1)
     if clip_skip > 1:
-        states = transformer.text_model.final_layer_norm(found.hidden_states[-clip_skip])
+        states: Tensor = transformer.text_model.final_layer_norm(found.hidden_states[-clip_skip])
     else:
         states = found.last_hidden_state
-    states = states.reshape(count, chunks * length, -1)
-    return states  # type: ignore[no-any-return]
+    return states.reshape(count, chunks * length, -1)
