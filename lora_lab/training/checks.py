@@ -130,6 +130,11 @@ def _rate_warnings(s: TrainSettings) -> Iterator[str]:
 
 
 def _dataset_warnings(s: TrainSettings) -> Iterator[str]:
+    if not s.shuffle_caption and not s.caption_tag_dropout_rate:
+        if s.keep_tokens > 1:
+            yield "keep_tokens has no effect, since tags are neither shuffled nor dropped"
+        if s.keep_tokens_separator:
+            yield "keep_tokens_separator has no effect, and stays in the captions, since no tags are moved"
     if not s.reg_data_dir and s.prior_loss_weight != 1:
         yield "prior_loss_weight has no effect without regularisation pictures (reg_data_dir)"
     if not s.validation_data_dir and s.validate_every_n_epochs != 1:

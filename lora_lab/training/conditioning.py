@@ -25,12 +25,12 @@ class CaptionEncoder:
     """
 
     def __init__(self, settings: TrainSettings, clip_skip: int, *, learns: bool) -> None:
-        fixed = not settings.shuffle_caption and settings.caption_tag_dropout_rate == 0
+        moving = settings.shuffle_caption or settings.caption_tag_dropout_rate > 0 or settings.enable_wildcard
         self._length = settings.max_token_length
         self._clip_skip = clip_skip
         self._learns = learns
         # Longer captions have as many chunks as the longest of their batch.
-        self._keeps = fixed and not learns and self._length == 75
+        self._keeps = not moving and not learns and self._length == 75
         self._kept: dict[str, Conditioning] = {}
         self._too_long: str | None = None
         self._told = False

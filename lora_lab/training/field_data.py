@@ -79,6 +79,16 @@ class DataFields:
         ".txt", "Ending of the caption files beside the pictures.", kind="text", group="captions",
         kohya_default=".caption", aliases=("caption_extention",),
     )
+    caption_prefix: str = setting(
+        "", "Text put before every caption, with a blank between.", kind="text", group="captions"
+    )
+    caption_suffix: str = setting(
+        "", "Text put behind every caption, with a blank between.", kind="text", group="captions"
+    )
+    enable_wildcard: bool = setting(
+        False, "Take a random line of a caption file, and one choice of each {a|b} in it; off takes the first line.",
+        kind="bool", group="captions",
+    )
     shuffle_caption: bool = setting(
         True, "Put the tags in a new order each time, so that none is tied to its place.", kind="bool",
         group="captions", kohya_default=False,
@@ -86,6 +96,14 @@ class DataFields:
     keep_tokens: int = setting(
         1, "So many tags at the front stay in place, the trigger word among them.", kind="int", group="captions",
         unit="tags", minimum=0, maximum=255, kohya_default=0,
+    )
+    keep_tokens_separator: str = setting(
+        "", "A mark such as ||| in a caption: what stands before it stays in place, whatever keep_tokens says.",
+        kind="text", group="captions",
+    )
+    secondary_separator: str = setting(
+        "", "A mark such as ;;; between tags that move and drop as one; it becomes a comma in the end.", kind="text",
+        group="captions",
     )
     caption_dropout_rate: float = setting(
         0.0, "Share of the time that a picture is trained without its caption.", kind="float", group="captions",

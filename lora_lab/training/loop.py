@@ -99,7 +99,7 @@ class Trainer:
 
     def _run(self) -> Iterator[Event]:
         yield from (Warned(text) for text in self._checked.warnings)
-        session = yield from set_up(self._checked, self._host, self._folder, self._must_stop)
+        session = yield from set_up(self._checked, self._host, self._folder)
         self._session = session
         self._keeper = Keeper(self._checked, self._host, session)
         yield session.started()

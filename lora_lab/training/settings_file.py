@@ -24,16 +24,16 @@ MARK = "lora_lab"
 FORMAT = 1
 
 KOHYA_ONLY = frozenset((
-    "accelerate_args", "base_weights", "cache_info", "caption_prefix",
-    "caption_separator", "color_aug", "dataset_config", "huber_schedule",
-    "in_json", "keep_tokens_separator", "log_with", "loss_type",
-    "lowram", "lr_scheduler_args", "max_data_loader_n_workers", "mem_eff_attn",
-    "metadata_title", "min_timestep", "multires_noise_iterations", "network_args",
-    "network_module", "network_weights", "no_half_vae", "no_metadata",
-    "persistent_data_loader_workers", "pretrained_model_name_or_path", "save_every_n_steps", "save_model_as",
-    "save_state", "scale_weight_norms", "sdpa", "tokenizer_cache_dir",
-    "use_8bit_adam", "v2", "v_parameterization", "vae",
-    "wandb_api_key", "weighted_captions", "xformers",
+    "accelerate_args", "base_weights", "cache_info", "caption_separator",
+    "color_aug", "dataset_config", "huber_schedule", "in_json",
+    "log_with", "loss_type", "lowram", "lr_scheduler_args",
+    "max_data_loader_n_workers", "mem_eff_attn", "metadata_title", "min_timestep",
+    "multires_noise_iterations", "network_args", "network_module", "network_weights",
+    "no_half_vae", "no_metadata", "persistent_data_loader_workers", "pretrained_model_name_or_path",
+    "save_every_n_steps", "save_model_as", "save_state", "scale_weight_norms",
+    "sdpa", "tokenizer_cache_dir", "use_8bit_adam", "v2",
+    "v_parameterization", "vae", "wandb_api_key", "weighted_captions",
+    "xformers",
 ))
 """Options of kohya's scripts that show a file to be one of theirs."""
 

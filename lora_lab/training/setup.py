@@ -83,7 +83,7 @@ class Session:
         yield from self.material.prepare(self.turns.encode_pixels, self.origin.checkpoint, stop)
 
 
-def set_up(checked: Checked, host: Host, folder: Path, stop: Callable[[], bool]) -> Generator[Event, None, Session]:
+def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None, Session]:
     """Scan the pictures, find the sites, make adapter and optimizer.
 
     Raises:
@@ -92,9 +92,10 @@ def set_up(checked: Checked, host: Host, folder: Path, stop: Callable[[], bool])
     settings, info = checked.settings, checked.checkpoint
     session_id = new_session_id()
     yield Progress("reading the pictures", 0, 1)
-    material = gather(settings, seed=session_id if settings.seed is None else settings.seed)
+    seed = session_id if settings.seed is None else settings.seed
+    material = gather(settings, seed, host.paths().data_dir / "latents")
     yield from (Warned(text) for text in material.warnings)
-    plan = make_plan(settings, material.facts.batches_per_epoch, seed=session_id)
+    plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed)
     check_outputs(checked.outputs, plan)
     yield Progress("reading the pictures", 1, 1)
     turns = Turns(host, info.identity, checkpointing=settings.gradient_checkpointing)

@@ -15,12 +15,11 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
-from lora_lab.errors import Interrupted, OutputError, SettingsError  # noqa: E402
+from lora_lab.errors import OutputError, SettingsError  # noqa: E402
 from lora_lab.training import memory, optimizers, outputs, precision  # noqa: E402
 from lora_lab.training.averages import LossAverage, Speed  # noqa: E402
-from lora_lab.training.background import reporting  # noqa: E402
 from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
-from lora_lab.training.events import Progress, RunEnded, StepDone  # noqa: E402
+from lora_lab.training.events import RunEnded, StepDone  # noqa: E402
 from lora_lab.training.plan import Group, make_plan  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 from lora_lab.training.status import POINTS, RunStatus, after  # noqa: E402
@@ -328,38 +327,7 @@ def test_the_advice_names_settings_that_are_not_used_yet() -> None:
     assert "gradient_checkpointing" not in memory.advice(small, 1000)
 
 
-# --- background, status -----------------------------------------------------------------------------------
-
-
-def test_reports_become_events_and_the_result_is_returned() -> None:
-    def work(report: Any) -> str:
-        report(1, 2)
-        report(2, 2)
-        return "done"
-
-    def whole() -> Any:
-        result = yield from reporting("counting", work, lambda: False)
-        yield result
-
-    assert list(whole()) == [Progress("counting", 1, 2), Progress("counting", 2, 2), "done"]
-
-
-def test_work_in_the_background_fails_in_front_and_stops_when_asked() -> None:
-    def fails(report: Any) -> None:
-        raise KeyError("inside")
-
-    with pytest.raises(KeyError, match="inside"):
-        list(reporting("failing", fails, lambda: False))
-
-    def counts(report: Any) -> None:
-        for i in range(10**9):
-            report(i, 10**9)
-
-    with pytest.raises(Interrupted):
-        list(reporting("counting", counts, lambda: True))
-    stream = reporting("counting", counts, lambda: False)
-    next(stream)
-    stream.close()  # hangs if the thread is not told
+# --- status ---------------------------------------------------------------------------------------------
 
 
 def step(number: int) -> StepDone:

@@ -190,6 +190,8 @@ def test_plain_settings_pass_without_a_warning() -> None:
         ({"prior_loss_weight": 0.5}, "prior_loss_weight has no effect"),
         ({"validate_every_n_epochs": 2}, "validate_every_n_epochs has no effect"),
         ({"enable_bucket": False, "bucket_no_upscale": True}, "bucket_no_upscale has no effect"),
+        ({"shuffle_caption": False, "keep_tokens": 2}, "keep_tokens has no effect"),
+        ({"shuffle_caption": False, "keep_tokens_separator": "|||"}, "keep_tokens_separator has no effect"),
         ({"vae_batch_size": 4, "cache_latents": False}, "vae_batch_size has no effect"),
         ({"sample_at_first": True}, "sample_prompts is empty"),
         ({"sample_prompts": "mika"}, "at the end only"),
