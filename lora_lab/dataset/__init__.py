@@ -1,0 +1,1 @@
+"""Pictures, captions, buckets, latents. Knows nothing of models but "encode these pixels"."""

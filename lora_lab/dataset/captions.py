@@ -1,0 +1,75 @@
+"""From a caption file's text to the caption of one training item: kohya's options, in kohya's order. Pure functions.
+
+Every draw comes from a `random.Random` that the caller seeds by run, epoch and item, so that a resumed run draws the
+same.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from lora_lab.dataset.options import DatasetOptions
+
+
+def split_tags(caption: str, separator: str = ",") -> list[str]:
+    """The comma-separated pieces, trimmed, without empty ones."""
+    return [piece for piece in (part.strip() for part in caption.split(separator)) if piece]
+
+
+def first_line(text: str) -> str:
+    """What kohya trains on without enable_wildcard: the first line that is not empty."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def process(text: str, options: DatasetOptions, epoch: int, r: random.Random) -> str:
+    """The caption of an item in an epoch (1-based).
+
+    Order: prefix and suffix, dropout of the whole caption, wildcards, kept front, shuffle, dropout of single tags,
+    secondary separator.
+    """
+    caption = text if options.enable_wildcard else first_line(text)
+    caption = " ".join(part for part in (options.caption_prefix, caption, options.caption_suffix) if part)
+    if options.caption_dropout_rate and r.random() < options.caption_dropout_rate:
+        return ""
+    every = options.caption_dropout_every_n_epochs
+    if every and epoch % every == 0:
+        return ""
+    if options.enable_wildcard:
+        caption = wildcards(caption, r)
+    if options.shuffle_caption or options.caption_tag_dropout_rate:
+        caption = _mix(caption, options, r)
+    if options.secondary_separator:
+        caption = caption.replace(options.secondary_separator, ",")
+    return caption
+
+
+def wildcards(text: str, r: random.Random) -> str:
+    """A random line of several, then one choice of each ``{a|b}``; ``{{`` and ``}}`` stand for single braces."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = r.choice(lines) if lines else ""
+    line = line.replace("{{", "\0").replace("}}", "\1")
+    line = re.sub(r"\{([^{}]*)\}", lambda found: r.choice(found[1].split("|")), line)
+    return line.replace("\0", "{").replace("\1", "}")
+
+
+def _mix(caption: str, options: DatasetOptions, r: random.Random) -> str:
+    """Shuffle and drop the tags between the kept front and the kept end."""
+    front, middle, back = _parts(caption, options)
+    if options.shuffle_caption:
+        r.shuffle(middle)
+    rate = options.caption_tag_dropout_rate
+    if rate:
+        middle = [tag for tag in middle if r.random() >= rate]
+    return ", ".join([*front, *middle, *back])
+
+
+def _parts(caption: str, options: DatasetOptions) -> tuple[list[str], list[str], list[str]]:
+    """Tags that stay in front, tags that move, tags that stay at the end (keep_tokens_separator beats keep_tokens)."""
+    mark = options.keep_tokens_separator
+    if mark and mark in caption:
+        front, rest = caption.split(mark, 1)
+        middle, _, back = rest.partition(mark)
+        return split_tags(front), split_tags(middle), split_tags(back)
+    tags = split_tags(caption)
+    return tags[: options.keep_tokens], tags[options.keep_tokens :], []

@@ -1,0 +1,67 @@
+"""Captions: kohya's options in kohya's order."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lora_lab.dataset.captions import process, split_tags, wildcards
+from lora_lab.dataset.options import DatasetOptions
+
+LETTERS = st.characters(blacklist_characters=",{}|", blacklist_categories=("Cs", "Cc", "Zl", "Zp"))
+TAG = st.text(LETTERS, min_size=1).map(str.strip).filter(bool)
+
+
+def run(text: str, seed: int = 0, epoch: int = 1, **options: object) -> str:
+    return process(text, DatasetOptions(**options), epoch, random.Random(seed))
+
+
+@given(st.lists(TAG, min_size=1, max_size=12), st.integers(0, 12), st.integers(0, 99))
+def test_shuffling_keeps_the_front_and_loses_nothing(tags: list[str], keep: int, seed: int) -> None:
+    out = split_tags(run(", ".join(tags), seed, shuffle_caption=True, keep_tokens=keep))
+    assert out[:keep] == tags[:keep]
+    assert Counter(out) == Counter(tags)
+
+
+@given(st.lists(TAG, min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 99))
+def test_dropping_tags_spares_the_front(tags: list[str], keep: int, seed: int) -> None:
+    text = ", ".join(tags)
+    assert split_tags(run(text, seed, caption_tag_dropout_rate=1.0, keep_tokens=keep)) == tags[:keep]
+    some = split_tags(run(text, seed, caption_tag_dropout_rate=0.5, keep_tokens=keep))
+    assert not Counter(some) - Counter(tags)
+
+
+def test_without_options_the_first_line_is_untouched() -> None:
+    assert run("saber (fate),  1girl ,smile\nsecond line") == "saber (fate),  1girl ,smile"
+
+
+def test_a_dropped_caption_is_empty_prefix_and_all() -> None:
+    assert run("a, b", caption_prefix="p", caption_dropout_rate=1.0) == ""
+    assert [run("a", epoch=e, caption_dropout_every_n_epochs=3) for e in range(1, 7)] == ["a", "a", "", "a", "a", ""]
+
+
+def test_prefix_and_suffix_are_joined_with_a_blank() -> None:
+    assert run("a, b", caption_prefix="p,", caption_suffix=", s") == "p, a, b , s"
+
+
+def test_the_separator_beats_keep_tokens_and_can_fix_the_end() -> None:
+    wanted = {"shuffle_caption": True, "keep_tokens_separator": "|||", "keep_tokens": 1}
+    out = {run("x, y ||| a, b ||| z", s, **wanted) for s in range(20)}
+    assert out == {"x, y, a, b, z", "x, y, b, a, z"}
+
+
+def test_grouped_tags_move_as_one() -> None:
+    out = {run("x, a;;;b, c", s, shuffle_caption=True, secondary_separator=";;;") for s in range(40)}
+    assert all("a,b" in text for text in out)
+
+
+def test_wildcards_choose_and_double_braces_stay() -> None:
+    assert {wildcards("{a|b} {{c}}", random.Random(s)) for s in range(20)} == {"a {c}", "b {c}"}
+    assert {run("one\ntwo", s, enable_wildcard=True) for s in range(20)} == {"one", "two"}
+
+
+def test_the_same_seed_gives_the_same_caption() -> None:
+    assert len({run("a, b, c, d, e", 5, shuffle_caption=True) for _ in range(5)}) == 1
