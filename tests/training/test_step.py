@@ -64,7 +64,8 @@ def gradients(model: TinyModel, s: TrainSettings, host: TinyHost, *, checkpointi
         loss = stepper.loss(model, one, encoded, step=1, first=0)  # type: ignore[arg-type]
         loss.backward()
     names = [f"{site.name}.{kind}" for site in adapter.sites for kind in ("down", "up")]
-    return float(loss.detach()), dict(zip(names, (p.grad.flatten(1) for p in adapter.parameters()), strict=True)), adapter
+    found = dict(zip(names, (p.grad.flatten(1) for p in adapter.parameters()), strict=True))
+    return float(loss.detach()), found, adapter
 
 
 def judged(model: TinyModel, s: TrainSettings, ours: Adapter) -> tuple[float, dict[str, Any]]:

@@ -43,9 +43,9 @@ WIDTH = 32
 
 
 def tiny_unet() -> nn.Module:
-    """SD1's layout with all its 192 sites, 32 channels wide."""
+    """SD1's layout with all its 192 sites, 32 channels wide, 64 at the bottom (a group of one number has no norm)."""
     return diffusers.UNet2DConditionModel(
-        block_out_channels=(32, 32, 32, 32), cross_attention_dim=WIDTH, attention_head_dim=8, sample_size=8
+        block_out_channels=(32, 32, 64, 64), cross_attention_dim=WIDTH, attention_head_dim=8, sample_size=8
     )
 
 
