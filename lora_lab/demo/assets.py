@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from lora_lab.demo import world
+from lora_lab.demo import drawing, world
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -81,6 +81,6 @@ def _write_subset(
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         a = make(r)
-        picture = world.draw(a, r.randrange(2**31), DRAWN)
+        picture = drawing.draw(a, r.randrange(2**31), DRAWN)
         picture.save(folder / f"{kind}-{i + 1:02d}.png")
         (folder / f"{kind}-{i + 1:02d}.txt").write_text(", ".join(caption(a, kind)) + "\n", encoding="utf-8")

@@ -14,8 +14,8 @@ CLIP_LINE = "version:"
 def export(folder: Path) -> dict[str, Path]:
     """Checkpoint, yaml, tokenizer, tagger and datasets.
 
-    The checkpoint, its yaml and the tokenizer's folder lie side by side, so that all three can be moved into the webui's
-    ``models/Stable-diffusion``; the yaml names the tokenizer's folder at the place where it was written to.
+    The checkpoint, its yaml and the tokenizer's folder lie side by side, so that all three can be moved into the
+    webui's ``models/Stable-diffusion``; the yaml names the tokenizer's folder at the place where it was written to.
 
     Returns:
         ``checkpoint``, ``config``, ``tokenizer``, ``tagger``, and the folders of `assets.write_dataset`.
@@ -37,7 +37,8 @@ def export(folder: Path) -> dict[str, Path]:
         made["config"].write_text(config_for(made["tokenizer"]), encoding="utf-8")
         return made | assets.write_dataset(folder / "dataset")
     except OSError as error:
-        raise OutputError(f"cannot write there ({error.strerror})", file=folder, remedy="choose another folder") from error
+        what = f"cannot write there ({error.strerror})"
+        raise OutputError(what, file=folder, remedy="choose another folder") from error
 
 
 def config_for(tokenizer: Path) -> str:

@@ -246,7 +246,7 @@ class Host(ABC):
 
     @abstractmethod
     def full_hash(self, info: CheckpointInfo) -> str | None:
-        """The sha256 of the checkpoint's file if the host has it already, else None (computing it reads the whole file)."""
+        """The sha256 of the checkpoint's file, if the host has it by now: computing it reads the whole file."""
 
     @abstractmethod
     def memory(self) -> MemoryUse:

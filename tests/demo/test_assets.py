@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_lab.demo import assets, world
+from lora_lab.demo import assets, drawing, world
 from lora_lab.demo.export import config_for, export
 from lora_lab.errors import OutputError
 
@@ -112,7 +112,7 @@ def test_the_tagger_finds_the_tags_of_fresh_drawings() -> None:
 
     r = random.Random(77)
     people = [world.sample(r) for _ in range(400)]
-    found, names = answers([world.draw(a, r.randrange(2**31), 64) for a in people])
+    found, names = answers([drawing.draw(a, r.randrange(2**31), 64) for a in people])
     truth = np.array([[name in world.tags(a) for name in names] for a in people])
     said = found >= 0.5
     hit, wrong, lost = (said & truth).sum(0), (said & ~truth).sum(0), (~said & truth).sum(0)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_lab.demo import world
+from lora_lab.demo import drawing, world
 from lora_lab.demo.world import Attributes
 
 
 def pixels(a: Attributes, seed: int = 1) -> np.ndarray:
-    return np.asarray(world.draw(a, seed, 64)).astype(int)
+    return np.asarray(drawing.draw(a, seed, 64)).astype(int)
 
 
 def test_it_has_at_least_sixty_tags_all_different() -> None:
@@ -60,7 +60,8 @@ def test_a_changed_tag_is_a_visible_change(change: dict[str, object]) -> None:
 
 
 def test_each_headwear_object_and_background_looks_different() -> None:
-    for name, values in (("headwear", world.HEADWEAR), ("holding", world.OBJECTS), ("background", world.PLAIN_BACKGROUNDS + world.SCENES)):
+    backgrounds = (*world.PLAIN_BACKGROUNDS, *world.SCENES)
+    for name, values in (("headwear", world.HEADWEAR), ("holding", world.OBJECTS), ("background", backgrounds)):
         pictures = [pixels(replace(Attributes(), **{name: value})).tobytes() for value in values]
         assert len(set(pictures)) == len(values)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_lab.demo import world
+from lora_lab.demo import drawing, world
 
 TAGS = [*world.vocabulary(), world.STYLE, world.CHARACTER]
 """What the tagger answers: the world's tags, then the new style and the new character."""
@@ -34,7 +34,7 @@ def _block(job: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray]:
     truth = np.zeros((count, len(TAGS)), np.uint8)
     for i in range(count):
         a = make(r)
-        pixels[i] = np.asarray(world.draw(a, r.randrange(2**31), world.PICTURE_SIZE))
+        pixels[i] = np.asarray(drawing.draw(a, r.randrange(2**31), world.PICTURE_SIZE))
         truth[i, [INDEX[t] for t in world.tags(a)]] = 1
         truth[i, INDEX[world.CHARACTER]] = kind == "character"
     return pixels, truth

@@ -1,0 +1,257 @@
+"""The standalone host: a checkpoint file, loaded and sampled through diffusers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lora_lab.errors import CheckpointError, HostBusyError
+from lora_lab.families import Layout
+from lora_lab.host import clip, standalone_load, standalone_pictures
+from lora_lab.host.base import (
+    CheckpointInfo,
+    Conditioning,
+    Host,
+    HostPaths,
+    LoadedModel,
+    MemoryUse,
+    PreviewRequest,
+    PreviewResult,
+    Purpose,
+    TokenBatch,
+)
+
+
+class StandaloneModel(LoadedModel):
+    """The loaded checkpoint during a lease."""
+
+    layout: Layout = "diffusers"
+
+    def __init__(self, parts: standalone_load.Parts, info: CheckpointInfo, host: StandaloneHost) -> None:
+        self._parts = parts
+        self._host = host
+        self.info = info
+        self.unet = parts.unet
+        self.text_encoders = (parts.text_encoder,)
+        self.device = next(parts.unet.parameters()).device
+        self.dtype = next(parts.unet.parameters()).dtype
+        self.latent_scale = parts.latent_scale
+        betas = torch.linspace(parts.betas[0] ** 0.5, parts.betas[1] ** 0.5, 1000, dtype=torch.float64) ** 2
+        self.alphas_cumprod = torch.cumprod(1 - betas, 0).float()
+
+    def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """See `LoadedModel.encode_pixels`."""
+        vae = self._parts.vae
+        with torch.no_grad():
+            found = vae.encode(pixels.to(self.device, next(vae.parameters()).dtype)).latent_dist  # type: ignore[operator]
+        mean, std = found.mean.float().cpu(), found.std.float().cpu()
+        noise = 0 if generator is None else std * torch.randn(mean.shape, generator=generator)
+        latents: Tensor = (mean + noise) * self.latent_scale
+        return latents
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """See `LoadedModel.decode_latents`."""
+        vae = self._parts.vae
+        with torch.no_grad():
+            scaled = (latents / self.latent_scale).to(self.device, next(vae.parameters()).dtype)
+            pixels: Tensor = vae.decode(scaled).sample  # type: ignore[operator]
+        return pixels.float().cpu().clamp(-1, 1)
+
+    def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
+        """See `LoadedModel.tokenize`."""
+        return clip.tokenize(self._parts.tokenizer, captions, max_token_length)
+
+    def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
+        """See `LoadedModel.encode_tokens`."""
+        return Conditioning(clip.encode(self.text_encoders[0], tokens.ids[0].to(self.device), clip_skip))
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """See `LoadedModel.predict`."""
+        context = conditioning.context.to(self.device, self.dtype)
+        found: Tensor = self.unet(latents.to(self.device, self.dtype), timesteps.to(self.device), context).sample
+        return found.float()
+
+    def generate(self, request: PreviewRequest) -> PreviewResult:
+        """See `LoadedModel.generate`."""
+        skip = request.clip_skip or self._host.default_clip_skip()
+        return standalone_pictures.make(self, self._parts.betas, request, skip, self._host.interrupt_pending)
+
+
+class StandaloneHost(Host):
+    """A checkpoint file as a host. float32 on a CPU, float16 on a CUDA device."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        data_dir: Path,
+        lora_dir: Path | None = None,
+        tokenizer: Path | None = None,
+        clip_skip: int = 1,
+    ) -> None:
+        """Load it.
+
+        Args:
+            checkpoint: ``.safetensors`` in the original layout, or a folder in diffusers' layout.
+            data_dir: our folder for runs and caches; made when needed.
+            lora_dir: where finished LoRAs go; ``data_dir/loras`` if None.
+            tokenizer: folder of the text encoder's tokenizer and config, where the checkpoint does not name one.
+            clip_skip: what generation uses, and training by default.
+
+        Raises:
+            CheckpointError: it cannot be loaded; the reason.
+        """
+        self.kind = "standalone"
+        self._parts = standalone_load.load(checkpoint, tokenizer)
+        self._data_dir, self._lora_dir = data_dir, lora_dir or data_dir / "loras"
+        self._clip_skip = clip_skip
+        self._lock = threading.Lock()
+        self._interrupt = threading.Event()
+        self._info = _describe(checkpoint, self._parts)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+        for module in self._modules():
+            module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._parts.vae.to(dtype=torch.float32)  # SD1's VAE overflows in half precision on some pictures
+        self._hashing = threading.Thread(target=self._hash, args=(checkpoint,), daemon=True)
+
+    def current(self) -> CheckpointInfo | None:
+        """See `Host.current`."""
+        return self._info
+
+    @contextmanager
+    def lease(self, purpose: Purpose, expect: str | None = None) -> Iterator[LoadedModel]:
+        """See `Host.lease`."""
+        if expect is not None and expect != self._info.identity:
+            raise HostBusyError("another checkpoint is loaded", file=self._info.name, remedy="load the one before")
+        with ExitStack() as stack:
+            stack.enter_context(self._lock)
+            stack.enter_context(_random_states())
+            for module in self._modules():
+                stack.enter_context(_still(module))
+            yield StandaloneModel(self._parts, self._info, self)
+
+    def paths(self) -> HostPaths:
+        """See `Host.paths`."""
+        self._lora_dir.mkdir(parents=True, exist_ok=True)
+        return HostPaths(self._lora_dir, self._data_dir)
+
+    def default_clip_skip(self) -> int:
+        """See `Host.default_clip_skip`."""
+        return self._clip_skip
+
+    def interrupt(self) -> None:
+        """Ask what is under way to stop: a run at its next step, pictures between two of their steps."""
+        self._interrupt.set()
+
+    def interrupt_pending(self) -> bool:
+        """Was `interrupt` called and not yet answered? Does not clear it."""
+        return self._interrupt.is_set()
+
+    def interrupt_requested(self) -> bool:
+        """See `Host.interrupt_requested`; answers, and so clears it."""
+        asked = self._interrupt.is_set()
+        self._interrupt.clear()
+        return asked
+
+    def lora_saved(self, path: Path) -> None:
+        """Nothing lists LoRAs here."""
+
+    def full_hash(self, info: CheckpointInfo) -> str | None:
+        """See `Host.full_hash`; the first call begins to compute it in the background."""
+        if self._info.sha256 is None and info.path is not None and info.path.is_file() and not self._hashing.ident:
+            self._hashing.start()
+        return self._info.sha256
+
+    def memory(self) -> MemoryUse:
+        """See `Host.memory`."""
+        if torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            return MemoryUse(torch.cuda.memory_allocated() / 2**20, free / 2**20, total / 2**20)
+        import psutil
+
+        system = psutil.virtual_memory()
+        return MemoryUse(psutil.Process().memory_info().rss / 2**20, system.available / 2**20, system.total / 2**20)
+
+    def _modules(self) -> tuple[nn.Module, ...]:
+        return self._parts.unet, self._parts.text_encoder, self._parts.vae
+
+    def _hash(self, path: Path) -> None:
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while piece := file.read(1 << 22):
+                    digest.update(piece)
+        except OSError:
+            return
+        self._info = replace(self._info, sha256=digest.hexdigest())
+
+
+def _describe(path: Path, parts: standalone_load.Parts) -> CheckpointInfo:
+    state = path.stat()
+    return CheckpointInfo(
+        name=path.name,
+        identity=f"{path.resolve()} {state.st_size} {state.st_mtime_ns}",
+        family=parts.family,
+        prediction_type=parts.prediction_type,
+        path=path,
+        short_hash=_short_hash(path) if path.is_file() else None,
+    )
+
+
+def _short_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0x100000)
+            return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+    except OSError as error:
+        raise CheckpointError(f"the checkpoint cannot be read ({error.strerror})", file=path) from error
+
+
+@contextmanager
+def _random_states() -> Iterator[None]:
+    """Whatever is drawn inside, the generators go on outside as if nothing had been."""
+    own, numbers = random.getstate(), np.random.get_state()
+    cpu = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(numbers)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def _still(module: nn.Module) -> Iterator[None]:
+    """No parameter wants a gradient, every module is in eval mode; afterwards each is as it was."""
+    learning = [p for p in module.parameters() if p.requires_grad]
+    training = [m for m in module.modules() if m.training]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for part in training:
+            part.training = True
+
+
+def default_data_dir() -> Path:
+    """``LORA_LAB_DATA``, or ``lora-lab-data`` in the folder we were started in."""
+    return Path(os.environ.get("LORA_LAB_DATA") or "lora-lab-data").resolve()
