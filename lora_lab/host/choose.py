@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def webui_host() -> Host:
-    """The running webui; only inside its process."""
-    from lora_lab.host.webui import WebuiHost
+    """The running webui, always the same host; only inside its process."""
+    from lora_lab.host.webui import host
 
-    return WebuiHost()
+    return host()
 
 
 def standalone_host(

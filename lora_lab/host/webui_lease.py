@@ -35,5 +35,5 @@ def lent(sd_model: SdModel, parts: LiveParts, purpose: Purpose) -> Iterator[None
         if purpose == "training":
             enter(resident(sd_model, parts))
             enter(restore.differentiable_attention(parts))
-            enter(restore.frozen(parts))
+            enter(restore.frozen(sd_model, parts))
         yield

@@ -9,7 +9,7 @@ import torch
 from modules import devices, sd_hijack
 
 from lora_lab.families import Layout
-from lora_lab.host import webui_text as clip
+from lora_lab.host import clip
 from lora_lab.host.base import CheckpointInfo, Conditioning, LoadedModel, PreviewRequest, PreviewResult, TokenBatch
 from lora_lab.host.webui_pictures import make_pictures
 

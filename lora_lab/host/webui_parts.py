@@ -21,7 +21,8 @@ class LiveParts:
     """What a lease has to look at."""
 
     modules: tuple[nn.Module, ...]
-    """Every module: UNet, text encoder, VAE, and the webui's wrappers around them."""
+    """Every module below the model object: UNet, text encoder, VAE, the webui's wrappers. Not the object itself,
+    which these lists must not keep alive."""
     parameters: tuple[nn.Parameter, ...]
     """Every parameter, each once."""
     attention: tuple[type[nn.Module], ...]
@@ -54,7 +55,7 @@ class PartsCache:
 
 def list_parts(sd_model: SdModel) -> LiveParts:
     """Walk the whole model once."""
-    modules = tuple(sd_model.modules())
+    modules = tuple(module for module in sd_model.modules() if module is not sd_model)
     return LiveParts(
         modules=modules,
         parameters=tuple(sd_model.parameters()),

@@ -190,10 +190,10 @@ def differentiable_attention(parts: LiveParts) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(parts: LiveParts) -> Iterator[None]:
+def frozen(sd_model: SdModel, parts: LiveParts) -> Iterator[None]:
     """No parameter asks for a gradient and all modules are in eval mode. Only what differs is touched."""
     learning = [p for p in parts.parameters if p.requires_grad]
-    training = [m for m in parts.modules if m.__dict__.get("training")]
+    training = [m for m in (sd_model, *parts.modules) if m.__dict__.get("training")]
     try:
         for parameter in learning:
             parameter.requires_grad = False

@@ -43,23 +43,6 @@ class SdModel(Protocol):
     def parameters(self) -> Any: ...  # noqa: ANN401
 
 
-class Tokenizer(Protocol):
-    """`transformers.CLIPTokenizer`."""
-
-    bos_token_id: int
-    eos_token_id: int
-
-    def __call__(self, texts: list[str], **options: bool) -> Any: ...  # noqa: ANN401 - a mapping
-
-
-class TextTransformer(Protocol):
-    """`transformers.CLIPTextModel`."""
-
-    text_model: Any
-
-    def __call__(self, *, input_ids: Tensor, output_hidden_states: bool) -> Any: ...  # noqa: ANN401 - its output class
-
-
 class State(Protocol):
     """`modules.shared.state`: the job under way, and the server's commands."""
 
