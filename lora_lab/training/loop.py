@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lora_lab.errors import HostBusyError, Interrupted, LoraLabError, TrainingError
+from lora_lab.errors import HostBusyError, Interrupted, LoraLabError, OutputError, TrainingError
 from lora_lab.training import memory
 from lora_lab.training.events import (
     Event,
@@ -64,7 +65,9 @@ class Trainer:
         self._validations: list[float] = []
         self._previews: list[Path] = []
         self.error: BaseException | None = None
-        """Why it failed."""
+        """Why it failed, without its frames: they would hold on to tensors."""
+        self.trace = ""
+        """The whole traceback of that, for the log."""
 
     def events(self) -> Iterator[Event]:
         """Train. Yields what happens; `RunEnded` comes last, after the model was given back.
@@ -171,15 +174,24 @@ class Trainer:
         last = epoch == plan.epochs
         keeper.remember(epoch, self._step)
         saves = last or epoch in plan.snapshot_epochs
-        if saves:
+        if last:
             yield Progress("saving", 0, 1)
-            path = keeper.save_final() if last else keeper.save_snapshot()
-            yield SnapshotSaved(self._step, epoch, path, final=last)
+            yield SnapshotSaved(self._step, epoch, keeper.save_final(), final=True)
+        elif saves:
+            yield Progress("saving", 0, 1)
+            yield self._snapshot(epoch)
         if last or epoch % settings.validate_every_n_epochs == 0:
             yield from self._validate()
         every = settings.sample_every_n_epochs
         if last or (epoch % every == 0 if every else saves):
             yield from self._make_previews("end" if last else f"{epoch:06d}")
+
+    def _snapshot(self, epoch: int) -> Event:
+        """A snapshot that cannot be written (the disk is full) is told of; the training goes on to the end."""
+        try:
+            return SnapshotSaved(self._step, epoch, self._need_keeper().save_snapshot(), final=False)
+        except OutputError as error:
+            return Warned(f"The snapshot of epoch {epoch} was not saved: {error}")
 
     def _validate(self) -> Iterator[Event]:
         """The loss on the held-out pictures, in turns; a stop leaves it undone."""
@@ -224,8 +236,9 @@ class Trainer:
         self.error = known or error
         if known is not None and known is not error:
             known.__cause__ = error
-        text = str(known) if known else f"{type(error).__name__}: {error} (see log.txt in {self._folder})"
-        return text
+        self.trace = "".join(traceback.format_exception(self.error))
+        _forget_frames(self.error)
+        return str(known) if known else f"{type(error).__name__}: {error} (see log.txt in {self._folder})"
 
     def _known(self, error: BaseException) -> LoraLabError | None:
         if isinstance(error, LoraLabError):
@@ -248,13 +261,16 @@ class Trainer:
             if self._reason in ("stopped", "interrupted"):
                 self._reason = "finished"  # stopped while it drew the last pictures: nothing is missing
             return keeper.final
-        try:
-            saved = keeper.save_rest(self._step, trust_last=not isinstance(self._cause(), LossIsNan))
-        except (LoraLabError, LossIsNan, OSError, RuntimeError) as error:
-            yield Warned(f"What was learnt could not be kept: {error}")
-            return keeper.newest
-        if saved is not None:
-            yield saved
+        trusted = not isinstance(self._cause(), LossIsNan)
+        for folder in (None, self._folder):  # a full or vanished LoRA folder: the run's own may still take it
+            try:
+                saved = keeper.save_rest(self._step, trust_last=trusted, folder=folder)
+            except (LoraLabError, LossIsNan, OSError, RuntimeError) as error:
+                yield Warned(f"What was learnt could not be kept: {error}")
+                continue
+            if saved is not None:
+                yield saved
+            break
         return keeper.newest
 
     def _cause(self) -> BaseException | None:
@@ -274,6 +290,13 @@ class Trainer:
     def _need_keeper(self) -> Keeper:
         assert self._keeper is not None
         return self._keeper
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of a failed step hold: batch, activations, adapter."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 NAN_REMEDY = (

@@ -14,6 +14,7 @@ from lora_lab.dataset.scan import ScanReport, epoch_items, scan
 from lora_lab.errors import DatasetError
 from lora_lab.training.events import Event, Progress, Warned
 from lora_lab.training.metadata import DatasetFacts
+from lora_lab.training.plan import options_of
 from lora_lab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 TOLD = 10
 """So many problems of the pictures are told one by one."""
-
-
-def options_of(settings: TrainSettings, seed: int = 0) -> DatasetOptions:
-    """The dataset's part of the settings; the names are the same."""
-    names = {field.name for field in dataclasses.fields(DatasetOptions)} - {"seed"}
-    return DatasetOptions(seed=seed, **{name: getattr(settings, name) for name in names})
 
 
 @dataclass(frozen=True)

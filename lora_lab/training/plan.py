@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
+from lora_lab.dataset.options import DatasetOptions
 from lora_lab.families import Part
 from lora_lab.training.optimizers import KINDS
 from lora_lab.training.settings import TrainSettings
@@ -103,3 +105,9 @@ def groups_of(settings: TrainSettings) -> tuple[Group, ...]:
     text = 0.0 if settings.network_train_unet_only else rate(settings.text_encoder_lr, kind.text_encoder_lr)
     unet = 0.0 if settings.network_train_text_encoder_only else rate(settings.unet_lr, kind.unet_lr)
     return tuple(g for g in (Group("text_encoder", text), Group("unet", unet)) if g.learning_rate > 0)
+
+
+def options_of(settings: TrainSettings, seed: int = 0) -> DatasetOptions:
+    """The dataset's part of the settings; the names are the same."""
+    names = {field.name for field in dataclasses.fields(DatasetOptions)} - {"seed"}
+    return DatasetOptions(seed=seed, **{name: getattr(settings, name) for name in names})

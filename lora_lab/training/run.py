@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from lora_lab import __version__
 from lora_lab.errors import LoraLabError, TrainingError
 from lora_lab.training import settings_file
-from lora_lab.training.events import Event, RunEnded
+from lora_lab.training.board import open_board
+from lora_lab.training.events import Event, RunEnded, Warned
+from lora_lab.training.optimizers import KINDS
 from lora_lab.training.prepare import Checked
 from lora_lab.training.status import RunStatus, after
 
@@ -118,14 +120,24 @@ class Run:
     def _train(self) -> None:
         from lora_lab.training.loop import Trainer
 
+        settings = self.checked.settings
+        board, excuse = open_board(settings, KINDS[settings.optimizer_type].adaptive)
+        if excuse:
+            self._tell(Warned(excuse))
         trainer = Trainer(self.checked, self._host, self.folder, self._stop.is_set)
-        for event in trainer.events():
-            self._tell(event)
-        if trainer.error is not None:
-            self._keep_error(trainer.error)
+        try:
+            for event in trainer.events():
+                if trainer.error is not None and self.error is None:
+                    self._keep_error(trainer.error, trainer.trace)
+                self._tell(event)
+                if board is not None:
+                    board.tell(event)
+        finally:
+            if board is not None:
+                board.close()
 
     def _fail(self, error: BaseException, began: float) -> None:
-        self._keep_error(error)
+        self._keep_error(error, "".join(traceback.format_exception(error)))
         if self.status().active:
             text = str(error) if isinstance(error, LoraLabError) else str(self._unexpected(error))
             step = self.status().step
@@ -135,17 +147,17 @@ class Run:
         what = f"the run ended by an error of ours, {type(error).__name__}: {error}"
         return TrainingError(what, file=self.folder / "log.txt", remedy="send us that file")
 
-    def _keep_error(self, error: BaseException) -> None:
+    def _keep_error(self, error: BaseException, trace: str) -> None:
         """Traceback, versions and the last step go to the log in the run's folder."""
         self.error = error
         lines = [
             f"lora_lab {__version__}, Python {sys.version.split()[0]}, {platform.platform()}",
             *(f"{name} {getattr(sys.modules.get(name), '__version__', '-')}" for name in ("torch", "transformers")),
             f"step {self.status().step} of {self.status().steps}",
-            "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+            trace,
         ]
         self._append("log.txt", "\n".join(lines) + "\n")
-        LOG.debug("run %s failed", self.id, exc_info=error)
+        LOG.debug("run %s failed: %s", self.id, error)
 
     def _tell(self, event: Event) -> None:
         """Into the status, the file and to the listeners; a listener that fails is logged and does no harm."""

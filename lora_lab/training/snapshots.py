@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,22 +64,28 @@ class Keeper:
         self.final = self._write(self._outputs.final, self._good)
         return self.final
 
-    def save_rest(self, step: int, *, trust_last: bool) -> SnapshotSaved | None:
+    def save_rest(self, step: int, *, trust_last: bool, folder: Path | None = None) -> SnapshotSaved | None:
         """Of a run that ended early: the adapter as it is (`trust_last`), else the last good epoch.
+
+        Args:
+            step: steps done.
+            trust_last: the numbers are good, as far as is known.
+            folder: another one than the settings'.
 
         Returns:
             What was written; None when all that is good is in a file already, or nothing is.
         """
         good = self._good
+        outputs = self._outputs if folder is None else dataclasses.replace(self._outputs, folder=folder)
         if trust_last and (good is None or good.step != step):
             epoch = -(-step // max(1, self._session.plan.steps_per_epoch))
             now = Remembered(epoch, step, self._tensors())
-            return SnapshotSaved(step, epoch, self._write(self._outputs.stopped(step), now), final=False)
+            return SnapshotSaved(step, epoch, self._write(outputs.stopped(step), now), final=False)
         if good is None or self._good_is_saved:
             return None
-        path = self._outputs.snapshot(good.epoch)
+        path = outputs.snapshot(good.epoch)
         if path.exists():
-            path = self._outputs.stopped(good.step)
+            path = outputs.stopped(good.step)
         return SnapshotSaved(good.step, good.epoch, self._write(path, good), final=False)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -91,6 +98,7 @@ class Keeper:
         from lora_lab.network import files
 
         tensors = {name: tensor.to(self._dtype) for name, tensor in what.tensors.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.write(path, tensors, self._session.metadata(what.epoch, what.step))
         self._good_is_saved = self._good_is_saved or what is self._good
         self.newest = path

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from lora_lab.training.conditioning import CaptionEncoder
 
 
+SMALLEST_SCALE = 2.0**-10
+"""A gradient scaler that has fallen so far has skipped dozens of steps: every gradient overflows."""
+
+
 class LossIsNan(Exception):  # noqa: N818 - says what it is
     """The loss of a step is no number any more; the adapter has not been updated with it."""
 
@@ -126,6 +130,8 @@ class Stepper:
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self._precision.scaled and self._scaler.get_scale() < SMALLEST_SCALE:
+            raise LossIsNan
 
 
 def denoising_losses(model: LoadedModel, latents: Tensor, draw: objective.Draw, conditioning: Conditioning) -> Tensor:

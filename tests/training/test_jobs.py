@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -188,6 +189,27 @@ def test_a_full_disk_for_events_does_not_end_the_run(
 
     monkeypatch.setattr(Path, "open", full)
     assert line.start(settings(host), host).wait(LONG).state == "finished"
+
+
+def test_a_tensorboard_log_where_it_is_asked_for(host: TinyHost, line: JobQueue) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    run = line.start(settings(host, logging_dir=str(host.folder / "logs")), host)
+    losses = [p.loss for p in run.wait(LONG).losses]
+    (folder,) = (host.folder / "logs").iterdir()
+    log = accumulator.EventAccumulator(str(folder)).Reload()
+    assert {"loss/current", "loss/average", "lr/unet", "lr/textencoder"} <= set(log.Tags()["scalars"])
+    assert [x.value for x in log.Scalars("loss/current")] == pytest.approx(losses)
+
+
+def test_without_tensorboard_the_run_says_so_and_goes_on(
+    host: TinyHost, line: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    status = line.start(settings(host, logging_dir=str(host.folder / "logs")), host).wait(LONG)
+    assert status.state == "finished"
+    assert any("pip install tensorboard" in text for text in status.warnings)
 
 
 # --- refused before the start: one line, nothing started, nothing written -----------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from lora_lab.errors import Interrupted, TrainingError  # noqa: E402
+from lora_lab.errors import Interrupted, OutputError, TrainingError  # noqa: E402
 from lora_lab.network import files  # noqa: E402
+from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.training import loop  # noqa: E402
 from lora_lab.training.events import (  # noqa: E402
     Event,
@@ -249,6 +251,37 @@ def test_out_of_memory_gives_the_model_back_and_says_what_saves_how_much(host: T
     assert run.trainer.error.__cause__ is error
     assert run.ended.lora is not None
     assert run.ended.lora.name == "mika-step00000001.safetensors"
+
+
+def test_nothing_of_a_failed_run_is_held_in_memory(host: TinyHost) -> None:
+    MODEL.during = at_forward(3, fail_with(RuntimeError("CUDA out of memory")))
+    run = Training(host)
+    assert run.ended.reason == "failed"
+    assert "RuntimeError: CUDA out of memory" in run.trainer.trace
+    assert [o for o in gc.get_objects() if isinstance(o, Adapter)] == []
+
+
+def full_for(folder: Path) -> Callable[..., None]:
+    write = files.write
+
+    def full(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.parent == folder:
+            raise OutputError("the disk is full", file=path)
+        write(path, *args, **kwargs)
+
+    return full
+
+
+def test_a_full_disk_costs_a_snapshot_and_not_the_run(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "write", full_for(host.folder / "loras"))
+    run = Training(host, save_every_n_epochs=1)
+    assert run.unchanged
+    assert any("The snapshot of epoch 1 was not saved: the disk is full" in w.text for w in run.of(Warned))
+    assert run.ended.reason == "failed"
+    assert "the disk is full" in run.ended.error
+    assert run.ended.lora is not None
+    assert run.ended.lora.parent == host.folder / "run"
+    assert files.read(run.ended.lora).metadata["ss_steps"] == "4"
 
 
 def test_an_error_of_ours_ends_the_run_and_gives_the_model_back(host: TinyHost) -> None:

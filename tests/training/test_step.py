@@ -17,7 +17,7 @@ from lora_lab.training import objective  # noqa: E402
 from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.conditioning import CaptionEncoder  # noqa: E402
 from lora_lab.training.plan import make_plan  # noqa: E402
-from lora_lab.training.precision import choose  # noqa: E402
+from lora_lab.training.precision import Precision, choose  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 from lora_lab.training.step import LossIsNan, Stepper  # noqa: E402
 
@@ -33,10 +33,10 @@ class Batch:
         self.latents, self.captions, self.weights = latents, captions, weights
 
 
-def batch() -> Batch:
+def batch(count: int = 3, side: int = 16) -> Batch:
     # In the middle block 16x16 becomes 2x2; at 1x1 a group norm over one number has no gradient to compare.
-    latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(3))
-    return Batch(latents, ["mika, red hair", "mika", "girl"], torch.tensor([1.0, 1.0, 0.5]))
+    latents = torch.randn(count, 4, side, side, generator=torch.Generator().manual_seed(3))
+    return Batch(latents, ["mika, red hair", "mika", "girl"][:count], torch.tensor([1.0, 1.0, 0.5])[:count])
 
 
 def settings(**values: Any) -> TrainSettings:
@@ -44,7 +44,7 @@ def settings(**values: Any) -> TrainSettings:
     return TrainSettings.from_mapping({**base, "network_alpha": ALPHA, **values})
 
 
-def make(model: TinyModel, s: TrainSettings) -> tuple[Adapter, Stepper]:
+def make(model: TinyModel, s: TrainSettings, precision: Precision | None = None) -> tuple[Adapter, Stepper]:
     sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout)
     adapter = Adapter.create(sites, dim=DIM, alpha=ALPHA, generator=objective.generator_for("adapter", 5))
     generator = torch.Generator().manual_seed(11)
@@ -53,7 +53,8 @@ def make(model: TinyModel, s: TrainSettings) -> tuple[Adapter, Stepper]:
             if not bool(parameter.any()):  # a fresh up is zero, and the gradient of down with it
                 parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
     encoder = CaptionEncoder(s, 1, learns=True)
-    return adapter, Stepper(s, make_plan(s, 4), adapter, choose("auto", model.device, model.dtype), encoder)
+    precision = precision or choose("auto", model.device, model.dtype)
+    return adapter, Stepper(s, make_plan(s, 4), adapter, precision, encoder)
 
 
 def gradients(model: TinyModel, s: TrainSettings, host: TinyHost, *, checkpointing: bool = False) -> tuple[float, Any]:
@@ -166,6 +167,45 @@ def test_a_loss_that_is_no_number_updates_nothing(tmp_path: Path) -> None:
         stepper.step(model, [batch(), bad], 1)  # type: ignore[list-item]
     assert all(torch.equal(a, b) for a, b in zip(old, adapter.parameters(), strict=True))
     assert all(p.grad is None for p in adapter.parameters())
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
+    model = TinyModel()
+    whole, s = batch(), settings(max_grad_norm=0, optimizer_args="eps=1.0")
+    parts = [Batch(whole.latents[i : i + 1], whole.captions[i : i + 1], whole.weights[i : i + 1]) for i in range(3)]
+    found = []
+    for batches in ([whole], parts):
+        adapter, stepper = make(model, s)
+        with TinyHost(tmp_path, model).lease("training"), adapter.attached():
+            result = stepper.step(model, batches, 1)  # type: ignore[arg-type]
+        found.append((sum(result.losses) / len(result.losses), adapter.to_tensors()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for name, tensor in found[0][1].items():
+        torch.testing.assert_close(tensor, found[1][1][name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="torch before 2.3 scales gradients on a GPU only")
+def test_scaled_gradients_train_the_same_and_endless_overflow_is_told(tmp_path: Path) -> None:
+    model, s = TinyModel(), settings(max_train_steps=100)
+    found = []
+    for scaled in (False, True):
+        adapter, stepper = make(model, s, Precision("no", None, scaled))
+        with TinyHost(tmp_path, model).lease("training"), adapter.attached():
+            stepper.step(model, [batch()], 1)  # type: ignore[list-item]
+        found.append(adapter.to_tensors())
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(tensor, found[1][name], rtol=1e-4, atol=1e-6)
+    old = adapter.to_tensors()
+    adapter.parameters()[0].register_hook(lambda gradient: gradient * float("inf"))
+
+    def many_steps() -> None:
+        with TinyHost(tmp_path, model).lease("training"), adapter.attached():
+            for step in range(2, 60):
+                stepper.step(model, [batch(1, 8)], step)  # type: ignore[list-item]
+
+    with pytest.raises(LossIsNan):
+        many_steps()
+    assert all(torch.equal(tensor, adapter.to_tensors()[name]) for name, tensor in old.items())
 
 
 def test_fixed_captions_are_encoded_once_and_alone(tmp_path: Path) -> None:
