@@ -44,7 +44,7 @@ class Material:
         Raises:
             DatasetError: a picture that cannot be decoded, or whose latent is no number.
         """
-        vae = f"{checkpoint.vae_name or ''} {checkpoint.sha256 or checkpoint.identity}"
+        vae = f"{checkpoint.vae_name or ''} {checkpoint.identity}"
         for dataset in (self.train, self.validation):
             if dataset is None:
                 continue

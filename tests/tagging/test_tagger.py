@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from lora_lab.errors import SettingsError
 from lora_lab.tagging.score import found
 from lora_lab.tagging.session import Tagger, prepare
 from lora_lab.tagging.tags import Tag, TaggerError, read_tags
-from PIL import Image
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

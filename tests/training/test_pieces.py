@@ -20,7 +20,7 @@ from lora_lab.training import memory, optimizers, outputs, precision  # noqa: E4
 from lora_lab.training.averages import LossAverage, Speed  # noqa: E402
 from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.events import RunEnded, StepDone  # noqa: E402
-from lora_lab.training.plan import Group, make_plan  # noqa: E402
+from lora_lab.training.plan import make_plan, options_of  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 from lora_lab.training.status import POINTS, RunStatus, after  # noqa: E402
 
@@ -79,6 +79,14 @@ def test_rates_fall_back_as_kohyas(values: dict[str, Any], expected: dict[str, f
     assert {g.name: g.learning_rate for g in plan.groups} == expected
     assert ("unet" in plan.parts) == ("unet" in expected)
     assert ("text_encoder" in plan.parts) == ("text_encoder" in expected)
+
+
+def test_every_option_of_the_dataset_is_a_setting_of_the_same_name() -> None:
+    found = options_of(settings(resolution="64,128", keep_tokens=3, flip_aug=True, caption_prefix="a"), seed=4)
+    assert found.resolution == (64, 128)
+    assert (found.keep_tokens, found.flip_aug, found.caption_prefix, found.seed) == (3, True, "a", 4)
+    names = {field.name for field in dataclasses.fields(found)} - {"seed"}
+    assert names <= {spec.name for spec in TrainSettings.specs()}
 
 
 def test_the_seed_of_the_settings_wins() -> None:
@@ -350,7 +358,3 @@ def test_the_loss_series_is_thinned_and_ends_with_the_newest(count: int) -> None
 def test_the_end_is_the_state() -> None:
     status = after(after(RunStatus("id", "mika", Path(".")), step(1)), RunEnded("stopped", 1, 2.0, None, None))
     assert (status.state, status.active, status.share) == ("stopped", False, 1.0)
-
-
-def test_groups_are_values() -> None:
-    assert Group("unet", 1e-4) == Group("unet", 1e-4)
