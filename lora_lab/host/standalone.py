@@ -121,8 +121,9 @@ class StandaloneHost(Host):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         for module in self._modules():
-            module.to(device=device, dtype=dtype).eval().requires_grad_(False)
-        self._parts.vae.to(dtype=torch.float32)  # SD1's VAE overflows in half precision on some pictures
+            # SD1's VAE overflows in half precision on some pictures. Past diffusers' own `to`, which warns of any cast.
+            kind = torch.float32 if module is self._parts.vae else dtype
+            nn.Module.to(module, device=device, dtype=kind).eval().requires_grad_(False)
         self._hashing = threading.Thread(target=self._hash, args=(checkpoint,), daemon=True)
 
     def current(self) -> CheckpointInfo | None:

@@ -1,0 +1,80 @@
+"""The command line: ``lora-lab VERB``. One module a verb, imported when it is asked for; torch only when it works.
+
+A verb's module has `EXAMPLE`, `add_arguments(parser)` and ``run(args, output) -> dict``, whose result is what
+``--json`` prints last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+from lora_lab import __version__
+from lora_lab.cli.output import Output
+from lora_lab.errors import Interrupted, LoraLabError
+
+VERBS = MappingProxyType(
+    {
+        "demo": "train a small LoRA on the demo checkpoint, and show before and after",
+        "ui": "open the tab in a browser, without a webui",
+        "scan": "check a dataset: counts, problems, buckets, steps",
+        "train": "train a LoRA from a settings file",
+        "inspect": "tell what is in a LoRA file",
+    }
+)
+"""Verb (and module) -> one line of help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit status: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, module = _parser(words)
+    args = parser.parse_args(words)
+    if module is None:
+        parser.print_help()
+        return 0 if not words else 2
+    output = Output(json=args.json)
+    try:
+        output.result(module.run(args, output))
+    except LoraLabError as error:
+        output.error(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        output.error(Interrupted("interrupted"))
+        return Interrupted.exit_status
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        # The edge of the program: a defect of ours is told in one line, with the traceback where it helps to mend it.
+        if not args.json:
+            traceback.print_exc()
+        what = f"an error of ours, {type(error).__name__}: {error}"
+        output.error(LoraLabError(what, remedy="please report it with the lines above"))
+        return 1
+    return 0
+
+
+def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Any]:
+    """The parser, with the arguments of the verb that was given; other verbs are not imported."""
+    parser = argparse.ArgumentParser(prog="lora-lab", description="Train, tag and test LoRAs.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"lora-lab {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", title="verbs")
+    asked = next((word for word in words if not word.startswith("-")), None)
+    module = None
+    for verb, line in VERBS.items():
+        if verb != asked:
+            verbs.add_parser(verb, help=line)
+            continue
+        module = importlib.import_module(f"lora_lab.cli.{verb}")
+        sub = verbs.add_parser(
+            verb, help=line, description=line[0].upper() + line[1:] + ".", epilog=f"example: {module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        )  # fmt: skip
+        module.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="print the result as one line of JSON, and no progress")
+    return parser, module

@@ -1,0 +1,86 @@
+"""``lora-lab train SETTINGS``"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_lab.cli.follow import Follow
+from lora_lab.cli.output import Output
+from lora_lab.errors import Interrupted, SettingsError
+
+if TYPE_CHECKING:
+    from lora_lab.training.settings import TrainSettings
+
+EXAMPLE = "lora-lab train mika.toml --checkpoint model.safetensors --set network_dim=16 --set max_train_epochs=10"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The settings file, and what it is run on."""
+    from lora_lab.training.settings import TrainSettings
+
+    parser.add_argument("settings", type=Path, metavar="SETTINGS", help="a file of ours (TOML, JSON) or a kohya TOML")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo checkpoint)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help="change a setting of the file"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for runs and LoRAs (default: lora-lab-data)")
+    names = ", ".join(spec.name for spec in TrainSettings.specs())
+    parser.epilog = f"{parser.epilog}\n\nsettings: {names}"
+
+
+def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+    """Train until it is done or stopped; Ctrl-C stops within one step and keeps what was learnt."""
+    settings = read_settings(args.settings, args.changes, output)
+    from lora_lab.host.choose import standalone_host
+    from lora_lab.training import jobs
+
+    host = standalone_host(args.checkpoint, data_dir=args.out.resolve() if args.out else None)
+    run = jobs.queue().start(settings, host)
+    run.listen(Follow(output))
+    stopped = False
+    try:
+        while not run.wait(0.5).ended:
+            pass
+    except KeyboardInterrupt:
+        stopped = True
+        output.warn("stopping after this step, and keeping what was learnt ...")
+        run.stop()
+    ended = run.wait().ended
+    assert ended is not None
+    if run.error is not None:
+        raise run.error
+    if stopped and ended.lora is None:
+        raise Interrupted("stopped before anything was learnt")
+    if ended.lora is not None:
+        output.line(f"LoRA: {ended.lora}")
+    values = {
+        "lora": str(ended.lora) if ended.lora else None, "run": run.id, "steps": ended.step,
+        "seconds": round(ended.seconds, 2), "loss_average": ended.loss_average, "val_loss": ended.val_loss_last,
+        "stopped_by": None if ended.reason == "finished" else ended.reason,
+    }  # fmt: skip
+    if stopped:
+        output.result(values)
+        raise KeyboardInterrupt
+    return values
+
+
+def read_settings(path: Path, changes: list[str], output: Output) -> TrainSettings:
+    """The file's settings with ``--set`` applied.
+
+    Raises:
+        SettingsError: the file or a change is wrong.
+    """
+    from lora_lab.training.settings import TrainSettings
+
+    file = TrainSettings.from_file(path)
+    if file.note:
+        output.warn(f"note: {file.note}")
+    given: dict[str, str] = {}
+    for change in changes:
+        name, sign, value = change.partition("=")
+        if not sign:
+            raise SettingsError(f"--set {change} has no value", remedy="write it as --set NAME=VALUE")
+        given[TrainSettings.spec(name.strip()).name] = value.strip()
+    return file.settings.replace(**given) if given else file.settings
