@@ -124,9 +124,9 @@ def read(file: IO[bytes] | FileIO, path: Path, error: type[UserError]) -> Header
     if len(start) < 8:
         raise error(f"the file has only {size} bytes", file=path, remedy=damaged)
     length = struct.unpack("<Q", start)[0]
-    if start[:4] in (b"PK\x03\x04", b"\x80\x02}q", b"\x80\x02ct") or start[:1] == b"\x80":
-        raise error("this is a pickle file, not safetensors", file=path, remedy="convert it to safetensors first")
     if length > min(MAX_HEADER, size - 8):
+        if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
+            raise error("this is a pickle file, not safetensors", file=path, remedy="convert it to safetensors first")
         raise error(f"the head claims {length} bytes of a file of {size}", file=path, remedy=damaged)
     try:
         table = json.loads(file.read(length).decode("utf-8"))
