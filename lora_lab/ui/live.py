@@ -1,0 +1,158 @@
+"""The line above all panels: checkpoint, clip skip, dataset, the running job, Interrupt; and the tab's one poll."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lora_lab.host.base import CheckpointInfo
+from lora_lab.training.status import RunStatus
+from lora_lab.ui import run_view, words
+from lora_lab.ui.context import UiContext
+from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.words import esc, tag
+
+FAMILIES = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a browser window shows already, so that a poll sends only what is new. Fresh after a reload."""
+
+    beat: int = 0
+    run: str = ""
+    revision: int = -1
+    line: str = ""
+    pictures: int = -1
+    files: str = ""
+    notes: str = ""
+    active: bool | None = None
+    waiting: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to show now."""
+
+    status: RunStatus | None
+    waiting: tuple[str, ...]
+    """Names of the runs that wait for their turn."""
+    checkpoint: CheckpointInfo | None
+    clip_skip: int
+
+    @property
+    def active(self) -> bool:
+        """Is a run under way?"""
+        return self.status is not None and self.status.active
+
+
+@dataclass(frozen=True)
+class LiveWidgets:
+    """The line and what the poll needs."""
+
+    line: gr.HTML
+    interrupt: gr.Button
+    poll: gr.Button
+    pulse: gr.HTML
+    seen: gr.State
+
+
+def look(context: UiContext) -> View:
+    """Ask the queue and the host."""
+    queue = context.queue()
+    current = queue.current()
+    waiting = [run.status() for run in queue.runs() if current is not None and run.id != current.id]
+    return View(
+        status=None if current is None else current.status(),
+        waiting=tuple(s.name for s in waiting if s.active),
+        checkpoint=context.host.current(),
+        clip_skip=context.host.default_clip_skip(),
+    )
+
+
+def build(context: UiContext) -> LiveWidgets:
+    """Layout."""
+    with gr.Row(elem_id="lora_lab_live", elem_classes=["lora-lab-live-row"]):
+        line = gr.HTML(line_html(look(context), ""), elem_id="lora_lab_live_line")
+        interrupt = gr.Button("Interrupt", elem_id="lora_lab_live_interrupt", interactive=False, scale=0, min_width=110)
+    poll = gr.Button("poll", elem_id="lora_lab_live_poll", elem_classes=["lora-lab-hidden"])
+    pulse = gr.HTML("", elem_id="lora_lab_live_pulse", elem_classes=["lora-lab-hidden"])
+    return LiveWidgets(line, interrupt, poll, pulse, gr.State(Seen()))
+
+
+def wire(w: LiveWidgets, context: UiContext) -> None:
+    """Interrupt; the poll itself is wired by the tab, since it is every panel's."""
+    on(w.interrupt.click, Interrupt(w, context), set(), [w.line, w.interrupt], context, quiet=True)
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """Stop the run that is under way and keep what it has."""
+
+    w: LiveWidgets
+    context: UiContext
+
+    def __call__(self, values: Values) -> Changes:
+        run = self.context.queue().current()
+        if run is not None:
+            run.stop()
+        return {self.w.interrupt: gr.update(interactive=False)}
+
+
+def refresh(view: View, seen: Seen, dataset: str, w: LiveWidgets) -> tuple[Changes, Seen]:
+    """What of the line is new."""
+    changes: Changes = {}
+    line = line_html(view, dataset)
+    active = view.active and not (view.status is not None and view.status.stopping)
+    if line != seen.line:
+        changes[w.line] = line
+    if active != seen.active:
+        changes[w.interrupt] = gr.update(interactive=active)
+    return changes, replace(seen, line=line, active=active)
+
+
+def pulse(beat: int, active: bool) -> str:
+    """Tells our JavaScript that the answer has come, and whether to ask again soon."""
+    return tag("span", "", data_beat=beat, data_active="1" if active else "0")
+
+
+def line_html(view: View, dataset: str) -> str:
+    """The live line.
+
+    Args:
+        view: what there is.
+        dataset: folder chosen in this window; may be empty.
+    """
+    items = [_checkpoint(view.checkpoint), _item("clip skip", str(view.clip_skip))]
+    name = Path(dataset.strip().strip('"')).name if dataset.strip() else ""
+    items.append(_item("dataset", name or "none chosen", title=dataset))
+    return tag("div", "".join(items) + _job(view.status, view.waiting), "lora-lab-live")
+
+
+def _checkpoint(info: CheckpointInfo | None) -> str:
+    if info is None:
+        return _item("checkpoint", "none loaded")
+    return _item("checkpoint", info.name, title=str(info.path or ""), badge=FAMILIES[info.family.value])
+
+
+def _item(label: str, value: str, *, title: str = "", badge: str = "") -> str:
+    shown = tag("b", esc(value)) + (tag("em", esc(badge)) if badge else "")
+    return tag("span", tag("span", esc(label)) + shown, "lora-lab-item", title=title)
+
+
+def _job(status: RunStatus | None, waiting: tuple[str, ...]) -> str:
+    if status is None:
+        return _item("run", "none")
+    text = run_view.progress_words(status)
+    more = f", {len(waiting)} waiting" if waiting else ""
+    bar = words.bar(status.share, label="progress of the run") if status.active else ""
+    inner = tag("span", esc("run")) + tag("b", esc(status.name)) + tag("span", esc(text + more)) + bar
+    return tag("span", inner, "lora-lab-item lora-lab-job")
+
+
+def connect_poll(handler: Any, w: LiveWidgets, inputs: set[Any], outputs: list[Any], context: UiContext) -> None:  # noqa: ANN401
+    """The one poll of the tab: our JavaScript clicks the hidden button while the tab is shown."""
+    on(w.poll.click, handler, {w.seen, *inputs}, [w.seen, w.pulse, *outputs], context, quiet=True, queue=False)

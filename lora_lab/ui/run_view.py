@@ -1,0 +1,150 @@
+"""A run as HTML: figures, chart, warnings, snapshots. Pure functions from a `RunStatus`; every text is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lora_lab.training.events import SnapshotSaved
+from lora_lab.training.status import RunStatus
+from lora_lab.ui import words
+from lora_lab.ui.svg import Curve, loss_chart
+from lora_lab.ui.words import esc, tag
+
+EMPTY = tag("p", "No run yet. Choose a folder of pictures, give the LoRA a name, and start.", "lora-lab-empty")
+
+STATES = {
+    "waiting": "waiting for its turn",
+    "preparing": "preparing",
+    "running": "training",
+    "finished": "finished",
+    "stopped": "stopped, what was learnt is kept",
+    "interrupted": "interrupted, what was learnt is kept",
+    "failed": "failed",
+}
+
+
+def state_words(status: RunStatus) -> str:
+    """What the run is doing, in a few words (no HTML)."""
+    if status.stopping:
+        return "stopping"
+    if status.ended is not None and status.ended.lora is None and status.state in ("stopped", "interrupted"):
+        return f"{status.state} before its first step"
+    if status.active and status.progress is not None:
+        stage = status.progress
+        return f"{stage.stage} {stage.done} of {stage.total}" if stage.total > 1 else stage.stage
+    return STATES[status.state]
+
+
+def progress_words(status: RunStatus) -> str:
+    """Step, epoch and time left (no HTML)."""
+    parts = [state_words(status)]
+    if status.last is not None and status.started is not None:
+        parts.append(f"step {status.step:,} of {status.steps:,}")
+        parts.append(f"epoch {status.last.epoch} of {status.started.epochs}")
+    if status.seconds_left is not None:
+        parts.append(f"{words.duration(status.seconds_left)} left")
+    if status.ended is not None:
+        parts.append(f"took {words.duration(status.ended.seconds)}")
+    return ", ".join(parts)
+
+
+def head(status: RunStatus) -> str:
+    """Name, state and the bar."""
+    name = tag("b", esc(status.name))
+    text = tag("span", esc(progress_words(status)), "lora-lab-muted")
+    bar = words.bar(status.share, label=f"progress of {status.name}") if status.active else ""
+    error = status.ended.error if status.ended else ""
+    return tag(
+        "div",
+        tag("div", f"{name} {text}", "lora-lab-line") + bar + (tag("p", esc(error), "lora-lab-error") if error else ""),
+        f"lora-lab-head lora-lab-{status.state}",
+    )
+
+
+def figures(status: RunStatus) -> str:
+    """Loss, learning rates, speed, time left, memory: a row of small cells."""
+    last = status.last
+    if last is None:
+        return ""
+    cells = [("loss, average", f"{last.loss_average:.4f}")]
+    if status.validations:
+        cells.append(("loss, held out", f"{status.validations[-1].loss:.4f}"))
+    cells += [(f"rate, {name.replace('_', ' ')}", words.rate(value)) for name, value in last.learning_rates.items()]
+    cells.append(("speed", words.speed(last.seconds_per_step)))
+    if status.active:
+        cells.append(("time left", words.duration(last.seconds_left)))
+    cells.append(("memory", words.memory(last.memory_mb)))
+    inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
+    return tag("div", inner, "lora-lab-figures")
+
+
+def chart(status: RunStatus) -> str:
+    """Loss of each step, its average, and the held-out pictures' loss."""
+    if not status.losses and not status.validations:
+        return ""
+    curves = [
+        Curve("lora-lab-loss", "each step", [(p.step, p.loss) for p in status.losses]),
+        Curve("lora-lab-average", "average", [(p.step, p.average) for p in status.losses]),
+        Curve("lora-lab-validation dots", "held-out pictures", [(v.step, v.loss) for v in status.validations]),
+    ]
+    keys = "".join(tag("span", tag("i", "", c.css) + esc(c.label)) for c in curves if c.points)
+    return tag("div", loss_chart(curves, status.steps) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
+
+
+def card(status: RunStatus | None, waiting: Sequence[str]) -> str:
+    """Everything about a run but its pictures and snapshots."""
+    if status is None:
+        return EMPTY
+    return head(status) + figures(status) + chart(status) + _waiting(waiting)
+
+
+def notes(status: RunStatus | None) -> str:
+    """The warnings of a run and, at its end, where its files are."""
+    if status is None:
+        return ""
+    found = words.bullets((esc(text) for text in status.warnings), "lora-lab-notes")
+    if found:
+        title = tag("summary", words.count(len(status.warnings), "remark"))
+        found = tag("details", title + found, open="open")
+    if status.ended is not None:
+        found += tag("p", f"Settings and log: {tag('code', esc(status.folder))}", "lora-lab-muted lora-lab-small")
+    return found
+
+
+def _waiting(names: Sequence[str]) -> str:
+    return tag("p", f"Waiting: {esc(', '.join(names))}", "lora-lab-muted") if names else ""
+
+
+def prompt_for(path: Path, trigger: str) -> str:
+    """What to write into a prompt to use a LoRA file."""
+    return f"<lora:{path.stem}:1> {trigger}".strip()
+
+
+def snapshots(status: RunStatus | None, trigger: str, lora_dir: Path, *, in_webui: bool) -> str:
+    """The files of a run with what to write into a prompt, the newest first.
+
+    Args:
+        status: of the run.
+        trigger: put behind the LoRA's name in the prompt; may be empty.
+        lora_dir: a file elsewhere is not in the host's list, which is said.
+        in_webui: there is a txt2img tab to send the prompt to; else it is copied.
+    """
+    if status is None or not status.snapshots:
+        return ""
+    rows = [_snapshot(saved, trigger, lora_dir, in_webui) for saved in reversed(status.snapshots)]
+    return tag("h4", "Snapshots") + tag("ul", "".join(rows), "lora-lab-snapshots")
+
+
+def _snapshot(saved: SnapshotSaved, trigger: str, lora_dir: Path, in_webui: bool) -> str:
+    prompt = prompt_for(saved.path, trigger)
+    when = "the finished LoRA" if saved.final else f"epoch {saved.epoch}, step {saved.step:,}"
+    if saved.path.parent.resolve() != lora_dir.resolve() and lora_dir.resolve() not in saved.path.resolve().parents:
+        when += f", in {saved.path.parent} (outside of the LoRA folder)"
+    word = "use in txt2img" if in_webui else "copy"
+    button = tag(
+        "button", word, "lora-lab-use lg secondary", type="button", data_prompt=prompt,
+        data_target="txt2img" if in_webui else "clipboard",
+    )  # fmt: skip
+    text = tag("code", esc(prompt)) + tag("span", esc(when), "lora-lab-muted lora-lab-small")
+    return tag("li", tag("div", text) + button)

@@ -1,0 +1,74 @@
+"""The tab without a webui: gradio's own server with our style and JavaScript."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from lora_lab.errors import LoraLabError
+from lora_lab.host.base import Host
+from lora_lab.ui import tab
+from lora_lab.ui.context import UiContext
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+"""The webui finds `style.css` and `javascript/` at the top of an extension, so that is where they are."""
+
+FONT = ("Source Sans Pro", "ui-sans-serif", "system-ui", "sans-serif")
+PAGE_STYLE = ".gradio-container { max-width: 1560px !important; } footer { display: none !important; }"
+"""Only here: in the webui the page is not ours."""
+MONO = ("IBM Plex Mono", "ui-monospace", "Consolas", "monospace")
+
+
+def page(host: Host) -> gr.Blocks:
+    """The whole page.
+
+    Raises:
+        LoraLabError: our style and JavaScript are missing.
+    """
+    style, script = _read("style.css"), _read("javascript/lora_lab.js")
+    # Fonts by name: gradio's default theme would fetch them from the network.
+    theme = gr.themes.Default(font=FONT, font_mono=MONO)
+    inner = tab.build(UiContext(host))  # outside: a page made within another's `with` would be shown twice
+    with gr.Blocks(analytics_enabled=False, title="LoRA Lab", css=style + PAGE_STYLE, theme=theme) as blocks:
+        inner.render()
+        blocks.load(None, None, None, _js="() => {\n" + script + "\n}")
+    return blocks
+
+
+def launch(
+    host: Host, port: int | None = None, *, listen: bool = False, open_browser: bool = False, wait: bool = True
+) -> gr.Blocks:
+    """Serve the tab.
+
+    Args:
+        host: with its checkpoint.
+        port: None takes the first free one from 7860.
+        listen: open to the network: everybody there can start runs. Off, only this machine can.
+        open_browser: show the page at once.
+        wait: return only when the server has ended (Ctrl-C).
+
+    Raises:
+        LoraLabError: the port is taken, or our files are missing.
+    """
+    blocks = page(host).queue(concurrency_count=8, api_open=False)
+    try:
+        blocks.launch(
+            server_name="0.0.0.0" if listen else "127.0.0.1",
+            server_port=port,
+            inbrowser=open_browser,
+            prevent_thread_lock=not wait,
+            show_api=False,
+            quiet=True,
+        )
+    except OSError as error:
+        raise LoraLabError(f"the page cannot be served, {error}", remedy="choose another --port") from error
+    return blocks
+
+
+def _read(name: str) -> str:
+    try:
+        return (ROOT / name).read_text(encoding="utf-8")
+    except OSError as error:
+        what = "a file of the page is missing"
+        raise LoraLabError(what, file=ROOT / name, remedy="install LoRA Lab from a clone: pip install -e .") from error

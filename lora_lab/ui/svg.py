@@ -1,0 +1,151 @@
+"""Charts as inline SVG: they follow the theme by currentColor and classes of style.css. Pure functions on numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lora_lab.ui.words import count, esc
+
+WIDTH, HEIGHT = 640, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 26
+"""Margins of the loss chart, in its own units."""
+
+ROW = 26
+"""Height of a row of the bucket chart."""
+BAR_LEFT, BAR_RIGHT = 130, 60
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points (step, value) drawn as one line of the class `css`."""
+
+    css: str
+    label: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Numbers to places: `low` at `start`, `high` at `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + max(0.0, min(1.0, share)) * (self.end - self.start)
+
+
+def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+    """Round numbers (1, 2, 2.5 or 5 times a power of ten apart) between `low` and `high`."""
+    if not (math.isfinite(low) and math.isfinite(high)) or high <= low:
+        return [low]
+    rough = (high - low) / max(1, wanted)
+    power = 10.0 ** math.floor(math.log10(rough))
+    gap = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * (1 - 1e-9))
+    first = math.ceil(low / gap - 1e-9)
+    last = math.floor(high / gap + 1e-9)
+    return [round(i * gap, 12) for i in range(first, last + 1)]
+
+
+def loss_chart(curves: Sequence[Curve], steps: int) -> str:
+    """Losses over the steps of a run.
+
+    Args:
+        curves: the first is drawn at the back. Values that are no numbers are left out.
+        steps: planned, the right end of the axis.
+    """
+    clean = [Curve(c.css, c.label, [p for p in c.points if math.isfinite(p[1])]) for c in curves]
+    values = [y for curve in clean for _, y in curve.points]
+    low, high = _span(values)
+    last = max([1.0, float(steps), *(x for curve in clean for x, _ in curve.points)])
+    across = Scale(0, last, LEFT, WIDTH - RIGHT)
+    up = Scale(low, high, HEIGHT - BOTTOM, TOP)
+    parts = [_grid(across, up), *(_curve(curve, across, up) for curve in clean)]
+    named = ", ".join(f"{c.label} {c.points[-1][1]:.4f}" for c in clean if c.points)
+    return _svg(WIDTH, HEIGHT, f"Loss: {named or 'no step yet'}", "".join(parts))
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """What the axis shows: a lone wild value is cut off at the top, so that the rest can be read."""
+    if not values:
+        return 0.0, 1.0
+    ordered = sorted(values)
+    high = ordered[min(len(ordered) - 1, int(len(ordered) * 0.98))]
+    low = ordered[0]
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 0.5
+    return max(0.0, low - room) if low >= 0 else low - room, high + room
+
+
+def _grid(across: Scale, up: Scale) -> str:
+    """Lines and numbers of both axes."""
+    parts = []
+    for value in ticks(up.low, up.high):
+        y = up(value)
+        parts.append(f'<line class="lora-lab-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="lora-lab-tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+    for value in ticks(across.low, across.high, 6):
+        anchor = "end" if across(value) > WIDTH - RIGHT - 20 else "middle"
+        parts.append(
+            f'<text class="lora-lab-tick" x="{across(value):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{value:.6g}</text>'
+        )
+    return "".join(parts)
+
+
+def _curve(curve: Curve, across: Scale, up: Scale) -> str:
+    """A line, or a dot while there is one point only."""
+    places = [(across(x), up(y)) for x, y in curve.points]
+    css = esc(curve.css)
+    if not places:
+        return ""
+    line = ""
+    if len(places) > 1:
+        line = f'<polyline class="{css}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'
+    if len(places) == 1 or "dots" in curve.css.split():
+        line += "".join(
+            f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{esc(curve.label)} {value:.4f} '
+            f"at step {step:.0f}</title></circle>"
+            for (x, y), (step, value) in zip(places, curve.points, strict=True)
+        )
+    return line
+
+
+def bucket_chart(buckets: Mapping[tuple[int, int], int]) -> str:
+    """One bar for each bucket, with a frame of the bucket's shape before its size.
+
+    Args:
+        buckets: (width, height) in pixels -> pictures of an epoch, repeats counted.
+    """
+    most = max(buckets.values(), default=1)
+    height = max(1, len(buckets)) * ROW
+    length = Scale(0, max(1, most), 0, WIDTH - BAR_LEFT - BAR_RIGHT)
+    rows = "".join(_bucket_row(i, size, n, length) for i, (size, n) in enumerate(buckets.items()))
+    return _svg(WIDTH, height, count(len(buckets), "bucket"), rows)
+
+
+def _bucket_row(index: int, size: tuple[int, int], pictures: int, length: Scale) -> str:
+    y = index * ROW
+    shape = 16 / max(size)
+    wide, high = size[0] * shape, size[1] * shape
+    frame = (
+        f'<rect class="lora-lab-frame" x="{12 - wide / 2:.1f}" y="{y + ROW / 2 - high / 2:.1f}" '
+        f'width="{wide:.1f}" height="{high:.1f}" rx="1"/>'
+    )
+    name = f'<text class="lora-lab-name" x="34" y="{y + 17}">{size[0]} × {size[1]}</text>'
+    bar = (
+        f'<rect class="lora-lab-fill" x="{BAR_LEFT}" y="{y + 5}" width="{max(2.0, length(pictures)):.1f}" '
+        f'height="{ROW - 10}" rx="3"/>'
+    )
+    amount = f'<text class="lora-lab-name" x="{BAR_LEFT + length(pictures) + 10:.1f}" y="{y + 17}">{pictures:,}</text>'
+    return frame + name + bar + amount
+
+
+def _svg(width: int, height: int, title: str, inner: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="lora-lab-chart" viewBox="0 0 {width} {height}" role="img">'
+        f"<title>{esc(title)}</title>{inner}</svg>"
+    )

@@ -1,0 +1,243 @@
+"""The panel Train: settings, what they come to in steps and time, the run while it goes, its files at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import gradio as gr
+
+from lora_lab.errors import LoraLabError
+from lora_lab.training.checks import check, warnings
+from lora_lab.training.plan import make_plan
+from lora_lab.training.settings import TrainSettings
+from lora_lab.training.status import RunStatus
+from lora_lab.ui import run_view, words
+from lora_lab.ui.context import UiContext
+from lora_lab.ui.dataset_panel import scan_folder
+from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.estimate import measured
+from lora_lab.ui.fields import Fields, build_fields, hints
+from lora_lab.ui.live import Seen, View
+from lora_lab.ui.trigger import trigger_of
+from lora_lab.ui.words import esc, tag
+
+TITLE = "Train"
+
+FIRST = (
+    "train_data_dir", "output_name", "resolution", "train_batch_size", "network_dim", "network_alpha",
+    "max_train_epochs", "optimizer_type", "unet_lr", "text_encoder_lr",
+)  # fmt: skip
+"""The few that matter, in the order of the form."""
+
+GROUPS = {
+    "previews": "Previews while it trains",
+    "output": "Files and snapshots",
+    "captions": "Captions",
+    "dataset": "More about the pictures",
+    "buckets": "Buckets",
+    "learning": "More about learning",
+    "network": "More about the network",
+    "noise": "Noise",
+    "speed": "Speed and memory",
+    "latents": "Latents",
+}
+"""Folded parts of the form: group of the settings table -> heading."""
+
+PLAN_HINT = tag("p", "Steps and time stand here as soon as a folder and a name are given.", "lora-lab-muted")
+
+
+@dataclass(frozen=True)
+class TrainWidgets:
+    """All that handlers read or change."""
+
+    fields: Fields
+    plan: gr.HTML
+    replan: gr.Button
+    start: gr.Button
+    stop: gr.Button
+    again: gr.Button
+    card: gr.HTML
+    previews: gr.Gallery
+    snapshots: gr.HTML
+    notes: gr.HTML
+
+    @property
+    def watched(self) -> list[Any]:
+        """What the poll changes."""
+        return [self.start, self.stop, self.again, self.card, self.previews, self.snapshots, self.notes]
+
+
+def build(context: UiContext) -> TrainWidgets:
+    """Layout: settings at the left, the run at the right; one below the other in a narrow window."""
+    with gr.Row(elem_classes=["lora-lab-columns"]):
+        with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
+            fields = _build_form()
+            replan = gr.Button("plan", elem_id="lora_lab_train_replan", elem_classes=["lora-lab-hidden"])
+        with gr.Column(scale=5, min_width=320, elem_id="lora_lab_train_run"):
+            plan = gr.HTML(PLAN_HINT, elem_id="lora_lab_train_plan")
+            with gr.Row(elem_classes=["lora-lab-actions"]):
+                start = gr.Button("Start", variant="primary", elem_id="lora_lab_train_start")
+                stop = gr.Button("Stop and keep", interactive=False, elem_id="lora_lab_train_stop")
+            card = gr.HTML(run_view.EMPTY, elem_id="lora_lab_train_card")
+            previews = gr.Gallery(
+                label="Previews, the newest first", elem_id="lora_lab_train_previews", columns=4, height="auto",
+                object_fit="contain", visible=False, allow_preview=True, show_share_button=False,
+            )  # fmt: skip
+            snapshots = gr.HTML("", elem_id="lora_lab_train_snapshots")
+            notes = gr.HTML("", elem_id="lora_lab_train_notes")
+            again = gr.Button("Take over this run's settings", elem_id="lora_lab_train_again", visible=False, size="sm")
+    gr.HTML(hints("train", fields.widgets), elem_classes=["lora-lab-hidden"])
+    return TrainWidgets(fields, plan, replan, start, stop, again, card, previews, snapshots, notes)
+
+
+def _build_form() -> Fields:
+    """The first settings in sight, the rest folded by group."""
+    widgets: dict[str, Any] = dict(build_fields("train", FIRST).widgets)
+    for group, heading in GROUPS.items():
+        names = [s.name for s in TrainSettings.specs() if s.group == group and s.name not in FIRST]
+        with gr.Accordion(heading, open=False, elem_id=f"lora_lab_train_group_{group}"):
+            widgets |= build_fields("train", names).widgets
+    return Fields(widgets)
+
+
+def wire(w: TrainWidgets, context: UiContext) -> None:
+    """Start, stop, the plan (asked for by our JavaScript when a field has changed), the settings of the last run."""
+    on(w.start.click, partial(start, w=w, context=context), w.fields.all, [w.plan, w.start, w.stop], context)
+    on(w.stop.click, partial(stop, w=w, context=context), set(), [w.stop], context, quiet=True)
+    on(w.replan.click, partial(plan, w=w, context=context), w.fields.all, [w.plan], context, quiet=True)
+    again = partial(take_over, w=w, context=context)
+    on(w.again.click, again, set(), [w.plan, *w.fields.widgets.values()], context, quiet=True)
+
+
+def read(values: Values, w: TrainWidgets) -> TrainSettings:
+    """The settings as the form shows them.
+
+    Raises:
+        SettingsError: a value that is none.
+    """
+    return TrainSettings.from_mapping(w.fields.raw(values))
+
+
+def show(settings: TrainSettings, w: TrainWidgets) -> Changes:
+    """The form as the settings say; the inverse of `read`."""
+    return w.fields.show(settings)
+
+
+def plan(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
+    """Steps and time before the start. What is not filled in yet is told in its place, not as a warning."""
+    try:
+        return {w.plan: plan_html(read(values, w), context)}
+    except LoraLabError as error:
+        return {w.plan: tag("p", esc(str(error)), "lora-lab-todo")}
+
+
+def plan_html(settings: TrainSettings, context: UiContext) -> str:
+    """What the settings come to.
+
+    Raises:
+        LoraLabError: they cannot be run like this.
+    """
+    check(settings)
+    report = scan_folder(settings, context)
+    numbers = make_plan(settings, report.batches_per_epoch)
+    if not numbers.steps_per_epoch:
+        return tag("p", "There is no picture to train on: see the panel Dataset.", "lora-lab-todo")
+    info = context.host.current()
+    known = None
+    if info is not None:
+        known = measured(settings.to_mapping(), info.name, context.host.paths().data_dir / "runs")
+    time = "measured in the first steps"
+    if known is not None:
+        time = f"about {words.duration(numbers.steps * known.seconds_per_step)}"
+    cells = [
+        ("steps", f"{numbers.steps:,}"),
+        ("epochs", f"{numbers.epochs:,} × {numbers.steps_per_epoch:,}"),
+        ("snapshots", f"{len(numbers.snapshot_epochs) + 1:,}"),
+        ("time", time),
+    ]
+    title = f"measured in the run {known.run}" if known else "no run like this one was made yet"
+    inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
+    told = words.bullets((esc(text) for text in warnings(settings)), "lora-lab-notes")
+    return tag("div", inner, "lora-lab-figures", title=title) + told
+
+
+def start(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
+    """Start the run, or queue it behind the one that is under way.
+
+    Raises:
+        LoraLabError: it cannot be run like this; nothing was started.
+    """
+    settings = read(values, w)
+    text = plan_html(settings, context)
+    context.queue().start(settings, context.host)
+    return {w.plan: text, w.stop: gr.update(interactive=True)}
+
+
+def stop(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
+    """Stop the run that is under way within one step; it keeps what it has."""
+    run = context.queue().current()
+    if run is not None:
+        run.stop()
+    return {w.stop: gr.update(interactive=False)}
+
+
+def take_over(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
+    """Put the settings of the run that is shown into the form."""
+    run = context.queue().current()
+    if run is None:
+        return {}
+    return show(run.checked.settings, w)
+
+
+def refresh(view: View, seen: Seen, w: TrainWidgets, context: UiContext) -> tuple[Changes, Seen]:
+    """What is new about the run since this window was told of it."""
+    status = view.status
+    run_id, revision = (status.id, status.revision) if status else ("", 0)
+    if (run_id, revision, view.waiting) == (seen.run, seen.revision, seen.waiting):
+        return {}, seen
+    other = run_id != seen.run
+    changes: Changes = {w.card: run_view.card(status, view.waiting)} | _buttons(view, w)
+    pictures = len(status.previews) if status else 0
+    if other or pictures != seen.pictures:
+        changes[w.previews] = gr.update(value=_gallery(status), visible=pictures > 0)
+    files = _files(run_id, status, context)
+    if other or files != seen.files:
+        changes[w.snapshots] = files
+    notes = run_view.notes(status)
+    if other or notes != seen.notes:
+        changes[w.notes] = notes
+    fresh = replace(
+        seen, run=run_id, revision=revision, pictures=pictures, files=files, notes=notes, waiting=view.waiting
+    )
+    return changes, fresh
+
+
+def _buttons(view: View, w: TrainWidgets) -> Changes:
+    stopping = view.status is not None and view.status.stopping
+    return {
+        w.start: gr.update(value="Start after this run" if view.active else "Start"),
+        w.stop: gr.update(interactive=view.active and not stopping),
+        w.again: gr.update(visible=view.status is not None),
+    }
+
+
+def _gallery(status: RunStatus | None) -> list[tuple[str, str]]:
+    """Pictures with step and prompt, the newest first; one that was deleted meanwhile is left out."""
+    made = reversed(status.previews) if status else ()
+    return [(str(p.path), f"step {p.step:,}: {p.prompt}") for p in made if p.path.is_file()]
+
+
+def _files(run_id: str, status: RunStatus | None, context: UiContext) -> str:
+    if status is None or not status.snapshots:
+        return ""
+    lora_dir = context.host.paths().lora_dir
+    return run_view.snapshots(status, _trigger(run_id, context), lora_dir, in_webui=context.in_webui)
+
+
+@lru_cache(maxsize=16)
+def _trigger(run_id: str, context: UiContext) -> str:
+    """Read once for each run: the captions may be many."""
+    run = context.queue().find(run_id)
+    return "" if run is None else trigger_of(run.checked.settings)
