@@ -4,8 +4,8 @@ The blocks of both layouts are found by the names of their classes, and each blo
 instance while the context lasts: `torch.utils.checkpoint` (arXiv 1604.06174) keeps a block's input and computes its
 inside again on the way back.
 
-ldm has a checkpointing of its own, which is on in SD1's usual config. It hands back gradients for a block's own
-weights and input only, so an adapter's gradients would be lost: it is switched off meanwhile, whatever we want.
+ldm has a checkpointing of its own, which is on in SD1's usual config. It asks for the gradients of a block's own
+weights, which are frozen here (it raises then), and knows nothing of an adapter's: it is off meanwhile.
 """
 
 from __future__ import annotations
