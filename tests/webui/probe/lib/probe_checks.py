@@ -400,3 +400,46 @@ def circular(on: bool) -> None:
     """As a tiling picture leaves it."""
     with call_queue.queue_lock:
         sd_hijack.model_hijack.apply_circular(on)
+
+
+def start_training(values: dict[str, Any]) -> str:
+    """Start a run as the tab does; its id."""
+    from lora_lab.training.jobs import queue
+    from lora_lab.training.settings import TrainSettings
+
+    return queue().start(TrainSettings.from_mapping(values), host()).id
+
+
+def training(run_id: str, stop: bool = False) -> dict[str, Any]:
+    """A run as it is now."""
+    from lora_lab.training.jobs import queue
+
+    run = queue().find(run_id)
+    if run is None:
+        return {"state": "unknown"}
+    if stop:
+        run.stop()
+    status = run.status()
+    ended = status.ended
+    return {
+        "state": status.state,
+        "step": status.step,
+        "losses": [point.loss for point in status.losses],
+        "lora": None if ended is None or ended.lora is None else str(ended.lora),
+        "error": "" if ended is None else ended.error,
+        "reason": "" if ended is None else ended.reason,
+        "previews": [str(preview.path) for preview in status.previews],
+        "validations": [found.loss for found in status.validations],
+        "warnings": list(status.warnings),
+        "sites": status.started.sites if status.started else 0,
+    }
+
+
+def state_of_everything() -> dict[str, str]:
+    """What `leave_everything_as_found` compares, for a comparison over a longer time."""
+    return everything()
+
+
+def press_interrupt() -> None:
+    """As /sdapi/v1/interrupt does."""
+    shared.state.interrupt()
