@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Serve the tab until Ctrl-C."""
-    try:
-        import gradio  # noqa: F401 - the tab cannot be had without it
-    except ImportError as error:
+    if find_spec("gradio") is None:
         remedy = "pip install 'lora_lab[ui]' with Python 3.10 to 3.12"
-        raise UserError(f"the tab needs gradio 3.41.2 ({error})", remedy=remedy) from error
+        raise UserError("the tab needs gradio 3.41.2, which is not installed", remedy=remedy)
     from lora_lab.host.choose import standalone_host
     from lora_lab.ui.standalone import launch
 
