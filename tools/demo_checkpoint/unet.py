@@ -17,7 +17,7 @@ from text import PLACES, WIDTH, Speller
 from torch import Tensor
 from world_data import TAGS, pictures
 
-COUNT = 24000
+COUNT = 12000
 VARIANTS = 2
 SCALE = 0.18215
 

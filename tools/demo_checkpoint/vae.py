@@ -44,7 +44,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(vae.parameters(), 2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     judge, started, step = critic(scratch), time.time(), 0
     while (share := (time.time() - started) / (60 * minutes)) < 1:
-        rate = 1.2e-3 * min(1, (step + 20) / 60) * (1 - share) ** 0.7 + 2e-5
+        rate = 1.0e-3 * min(1, (step + 20) / 60) * (1 - share) ** 0.7 + 2e-5
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = pixels[torch.randint(0, len(pixels), (8,))].permute(0, 3, 1, 2).float() / 127.5 - 1

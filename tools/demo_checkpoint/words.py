@@ -61,7 +61,8 @@ def write_tokenizer(folder: Path, packed_merges: Path) -> int:
         folder: where to.
         packed_merges: CLIP's `bpe_simple_vocab_16e6.txt.gz`, which the package open_clip_torch carries.
     """
-    lines = gzip.open(packed_merges, "rt", encoding="utf-8").read().split("\n")[1 : 49152 - 256 - 2 + 1]
+    with gzip.open(packed_merges, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
     merges = used_merges(world_words(), [(a, b) for a, b in (line.split() for line in lines)])
     units = list(bytes_to_unicode().values())
     vocab = [*units, *(u + "</w>" for u in units), *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
