@@ -139,7 +139,14 @@ def _dataset_warnings(s: TrainSettings) -> Iterator[str]:
         yield "prior_loss_weight has no effect without regularisation pictures (reg_data_dir)"
     if not s.validation_data_dir and s.validate_every_n_epochs != 1:
         yield "validate_every_n_epochs has no effect without held-out pictures (validation_data_dir)"
-    if not s.enable_bucket and s.bucket_no_upscale:
-        yield "bucket_no_upscale has no effect, since enable_bucket is off"
+    bucket_names = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
+    if not s.enable_bucket:
+        yield from (f"{name} has no effect, since enable_bucket is off" for name in bucket_names if _changed(s, name))
+    elif s.bucket_no_upscale:
+        yield from (f"{n} has no effect, since bucket_no_upscale is on" for n in bucket_names[:2] if _changed(s, n))
     if s.vae_batch_size != 1 and not (s.cache_latents or s.cache_latents_to_disk):
         yield "vae_batch_size has no effect, since the latents are not cached"
+
+
+def _changed(s: TrainSettings, name: str) -> bool:
+    return bool(getattr(s, name) != TrainSettings.spec(name).default)

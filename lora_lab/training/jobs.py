@@ -48,8 +48,8 @@ class JobQueue:
                 what = f"a run named {settings.output_name} is under way or waiting"
                 raise HostBusyError(what, remedy="choose another output_name")
             run = Run(checked, host, next(self._numbers), self._turn)
+            run.begin()
             self._runs.append(run)
-        run.begin()
         return run
 
     def runs(self) -> tuple[Run, ...]:

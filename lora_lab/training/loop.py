@@ -141,7 +141,7 @@ class Trainer:
         session = self._need_session()
         done: list[StepDone] = []
         with session.turns.training() as model:
-            used = self._host.memory().used
+            used = 0.0
             while pending:
                 began = time.monotonic()
                 batches = [session.dataset.load(plan) for plan in pending[0]]
@@ -151,6 +151,7 @@ class Trainer:
                 for loss in result.losses:
                     session.average.add(loss)
                 session.speed.add(time.monotonic() - began)
+                used = used or self._host.memory().used
                 done.append(
                     StepDone(
                         step=self._step,

@@ -130,8 +130,9 @@ class Origin:
         arguments = parse_args(s.optimizer_args)
         listed = ",".join(f"{name}={value}" for name, value in arguments.items())
         rates = {group.name: group.learning_rate for group in self.plan.groups}
+        first = rates.get("unet", rates.get("text_encoder"))
         return {
-            "learning_rate": s.learning_rate,
+            "learning_rate": first if s.learning_rate is None else s.learning_rate,
             "unet_lr": rates.get("unet"),
             "text_encoder_lr": rates.get("text_encoder"),
             "optimizer": self.run.optimizer + (f"({listed})" if listed else ""),

@@ -20,6 +20,7 @@ from lora_lab.training import settings_file
 from lora_lab.training.board import open_board
 from lora_lab.training.events import Event, RunEnded, Warned
 from lora_lab.training.optimizers import KINDS
+from lora_lab.training.outputs import check_writable
 from lora_lab.training.prepare import Checked
 from lora_lab.training.status import RunStatus, after
 
@@ -50,8 +51,12 @@ class Run:
         self._thread = threading.Thread(target=self._work, name=f"lora-lab {self.id}", daemon=True)
 
     def begin(self) -> None:
-        """Start the thread."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Make the folder and start the thread.
+
+        Raises:
+            OutputError: the folder cannot be made; no thread was started.
+        """
+        check_writable(self.folder)
         settings_file.write(self.checked.settings, self.folder / "settings.json")
         self._thread.start()
 

@@ -233,6 +233,15 @@ def test_settings_and_folders_are_looked_at_first(host: TinyHost, line: JobQueue
     assert "cannot be written to" in refused(line, host, OutputError, output_dir=str(host.folder / "file" / "x"))
 
 
+def test_a_data_folder_that_cannot_be_written_to_is_refused(
+    host: TinyHost, line: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host.folder / "file").write_bytes(b"")
+    paths = HostPaths(host.folder / "loras", host.folder / "file")
+    monkeypatch.setattr(host, "paths", lambda: paths)
+    assert "cannot be written to" in refused(line, host, OutputError)
+
+
 def test_an_existing_lora_is_refused(host: TinyHost, line: JobQueue) -> None:
     (host.folder / "loras").mkdir()
     (host.folder / "loras" / "mika.safetensors").write_bytes(b"precious")

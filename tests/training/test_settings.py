@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_lab.dataset.options import DatasetOptions
 from lora_lab.errors import OutputError, SettingsError
 from lora_lab.training import settings_file
 from lora_lab.training.checks import check, warnings
@@ -170,6 +172,24 @@ def test_what_does_not_go_together_is_refused(values: dict[str, Any], says: str)
         check(good(**values))
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
+def test_every_setting_is_read_somewhere(spec: Any) -> None:
+    """A setting that nothing reads would do nothing; those of the dataset are handed on by name."""
+    if spec.name in {field.name for field in dataclasses.fields(DatasetOptions)}:
+        assert any(f".options.{spec.name}" in t or f"options.{spec.name}" in t for t in sources("dataset"))
+        return
+    if spec.name == "training_comment":
+        return  # a note in the metadata is all it is
+    assert any(f"settings.{spec.name}" in t or f"s.{spec.name}" in t for t in sources("training")), spec.name
+
+
+def sources(room: str) -> list[str]:
+    """All of a room but the checks and the metadata, in which being read has no effect."""
+    folder = Path(settings_file.__file__).parent.parent / room
+    paths = [p for p in folder.glob("*.py") if p.name not in ("checks.py", "metadata.py", "options.py")]
+    return [p.read_text(encoding="utf-8") for p in paths]
+
+
 def test_plain_settings_pass_without_a_warning() -> None:
     check(good())
     assert warnings(good()) == ()
@@ -192,6 +212,8 @@ def test_plain_settings_pass_without_a_warning() -> None:
         ({"enable_bucket": False, "bucket_no_upscale": True}, "bucket_no_upscale has no effect"),
         ({"shuffle_caption": False, "keep_tokens": 2}, "keep_tokens has no effect"),
         ({"shuffle_caption": False, "keep_tokens_separator": "|||"}, "keep_tokens_separator has no effect"),
+        ({"enable_bucket": False, "min_bucket_reso": 64}, "min_bucket_reso has no effect"),
+        ({"bucket_no_upscale": True, "max_bucket_reso": 2048}, "max_bucket_reso has no effect"),
         ({"vae_batch_size": 4, "cache_latents": False}, "vae_batch_size has no effect"),
         ({"sample_at_first": True}, "sample_prompts is empty"),
         ({"sample_prompts": "mika"}, "at the end only"),
