@@ -24,7 +24,13 @@ VERBS = MappingProxyType(
         "ui": "open the tab in a browser, without a webui",
         "scan": "check a dataset: counts, problems, buckets, steps",
         "train": "train a LoRA from a settings file",
-        "inspect": "tell what is in a LoRA file",
+        "inspect": "tell what is in a LoRA file, compare two, edit metadata",
+        "extract": "a LoRA from the difference of two checkpoints",
+        "merge": "LoRAs into a checkpoint, out of one again, or into one LoRA",
+        "resize": "other ranks: fixed, by rule, by file size or error",
+        "bake": "strengths and block weights into a LoRA's own file",
+        "convert": "other key names (kohya, diffusers) and precision",
+        "split": "a DyLoRA into LoRAs of single ranks",
     }
 )
 """Verb (and module) -> one line of help."""

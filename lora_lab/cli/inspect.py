@@ -18,12 +18,23 @@ SHOWN = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file."""
     parser.add_argument("lora", type=Path, metavar="LORA", help="a .safetensors file")
+    parser.add_argument("--spectrum", action="store_true", help="effective rank and largest singular values by site")
+    parser.add_argument("--compare", type=Path, metavar="OTHER", help="what this file and another one differ in")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=TEXT", help="write a metadata entry: "
+                        "title, author, description, trigger, tags, license, usage, comment, or any key")  # fmt: skip
+    parser.add_argument("--remove", action="append", default=[], metavar="NAME", help="take a metadata entry out")
+    parser.add_argument("--card", action="append", default=[], metavar="NAME=TEXT", help="write the webui's card: "
+                        "trigger, negative, weight, notes, description")  # fmt: skip
+    parser.add_argument("--base", type=Path, metavar="CHECKPOINT", help="with --spectrum: for DoRA, IA3, OFT, GLoRA")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would change, write nothing")
 
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Read and tell."""
+    from lora_lab.cli import inspect_more
     from lora_lab.network.inspect import inspect
 
+    more = inspect_more.run(args, output)
     report = inspect(args.lora)
     family = report.family.value if report.family else "unknown family"
     ranks = ", ".join(f"{rank} ({count})" for rank, count in report.rank.items()) or "none"
@@ -37,4 +48,4 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
             output.line(f"  {name.removeprefix('ss_'):18} {report.metadata[name]}")
     for problem in report.problems:
         output.warn(f"problem: {problem}")
-    return report.to_json()
+    return {**report.to_json(), **more}

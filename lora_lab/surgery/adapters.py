@@ -45,8 +45,11 @@ class AdapterReader:
         others: keys that belong to no site, such as bundled embeddings.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, hint: Family | None = None) -> None:
         """Open and understand the file.
+
+        Args:
+            hint: decides between SD1 and SD2 where nothing in the file does.
 
         Raises:
             AdapterFileError: unreadable, no adapter at all, a site of no known kind or half of one, or of rank 0.
@@ -54,12 +57,12 @@ class AdapterReader:
         self.file = TensorFile(path, AdapterFileError)
         self.path = self.file.path
         try:
-            self._understand()
+            self._understand(hint)
         except BaseException:
             self.file.close()
             raise
 
-    def _understand(self) -> None:
+    def _understand(self, hint: Family | None) -> None:
         raw: dict[str, dict[str, str]] = {}
         self.others: list[str] = []
         for key in self.file:
@@ -71,7 +74,7 @@ class AdapterReader:
         if not raw:
             self._refuse()
         shapes = {s: {suffix: self.file.specs[key].shape for suffix, key in keys.items()} for s, keys in raw.items()}
-        self.family = family_of(raw, shapes, self.file.metadata)
+        self.family = family_of(raw, shapes, self.file.metadata, hint)
         self.sites: dict[str, SiteEntry] = {}
         for name in sorted(raw, key=self._canonical):
             self._add(self._canonical(name), raw[name], shapes[name])

@@ -109,6 +109,14 @@ class Compressor:
             lost = product_norm(torch.cat([up, -stored[0]], 1), torch.cat([down, stored[1]], 0)) ** 2
         self.tally.add(block_of(site, self.family), low.energy, lost)
 
+    def add_exact(self, site: str, up: Tensor, down: Tensor, shape: tuple[int, ...]) -> None:
+        """Take a delta `up @ down` and store these very factors."""
+        norm2 = product_norm(up, down) ** 2
+        stored = self._store(site, up, down, shape)
+        assert stored is not None
+        lost = product_norm(torch.cat([up, -stored[0]], 1), torch.cat([down, stored[1]], 0)) ** 2
+        self.tally.add(block_of(site, self.family), norm2, lost)
+
     def _rule(self, site: str, shape: tuple[int, ...]) -> RankRule:
         return self.how.rule_for(block_of(site, self.family), shape)
 

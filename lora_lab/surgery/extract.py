@@ -233,7 +233,7 @@ class _Work:
             notes.append(f"stored in {names[0]} (base) and {names[1]} (tuned): a part of the difference is rounding")
         share = (self.rounding2 / whole) ** 0.5
         if share > 1e-4:
-            notes.append(f"the tuned weights' own rounding is about {share:.2%} of the difference: it cannot be told off")
+            notes.append(f"the tuned weights' own rounding is about {share:.2%} of the difference")
         capped = [s for s, rank in self.to.ranks.items() if rank and rank >= min(_matrix(self.base.places[s]))]
         if capped:
             notes.append(f"{len(capped)} layers are smaller than the rank and hold their difference exactly")

@@ -61,9 +61,16 @@ def split_key(key: str) -> tuple[str, str] | None:
 
 
 def family_of(
-    sites: Collection[str], shapes: Mapping[str, Mapping[str, tuple[int, ...]]], metadata: Mapping[str, str]
+    sites: Collection[str],
+    shapes: Mapping[str, Mapping[str, tuple[int, ...]]],
+    metadata: Mapping[str, str],
+    hint: Family | None = None,
 ) -> Family:
-    """The family that an adapter was made for: by its sites' names, then its widths, then what its metadata says."""
+    """The family that an adapter was made for: by its sites' names, then its widths, then what its metadata says.
+
+    Args:
+        hint: decides between SD1 and SD2, which share their names, where nothing else does.
+    """
     if any(site.startswith(("lora_te1_", "lora_te2_")) for site in sites):
         return Family.SDXL
     unet = [site.removeprefix("lora_unet_") for site in sites if site.startswith(("lora_unet_", "oft_unet_"))]
@@ -75,8 +82,11 @@ def family_of(
     widths = set(_context_widths(shapes))
     version = metadata.get("ss_base_model_version", "")
     says_v2 = metadata.get("ss_v2") == "True" or version.startswith("sd_v2")
-    is_v2 = 1024 in widths or max(layers, default=0) > 11 or (says_v2 and 768 not in widths)
-    return Family.SD2 if is_v2 else Family.SD1
+    if 768 in widths:
+        return Family.SD1
+    if 1024 in widths or max(layers, default=0) > 11 or says_v2:
+        return Family.SD2
+    return Family.SD2 if hint is Family.SD2 else Family.SD1
 
 
 def _context_widths(shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Iterable[int]:

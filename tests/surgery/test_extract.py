@@ -183,7 +183,7 @@ def test_inpainting_ema_and_mixed_precision_are_told(tmp_path: Path) -> None:
     assert "inpainting" in told
     assert "lora_unet_conv_in" in told
     assert "EMA" in told
-    assert "float32 and float16" in told
+    assert "stored in float32 (base) and float16 (tuned)" in told
 
 
 def test_dry_run_tells_the_same(tmp_path: Path) -> None:

@@ -168,6 +168,15 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: Any, data: bytes, at: i
             assert [file.read(name).dtype for name in file] == [file.specs[name].dtype for name in file]
 
 
+@pytest.mark.parametrize("width", range(100, 170))
+def test_no_length_of_the_head_looks_like_another_format(tmp_path: Path, width: int) -> None:
+    """A head of 0x80 bytes begins like a pickle."""
+    data = head({"x" * width: entry()}, b"1234")
+    (tmp_path / "a.safetensors").write_bytes(data)
+    with TensorFile(tmp_path / "a.safetensors") as file:
+        assert list(file) == ["x" * width]
+
+
 def test_pickle_and_missing_files_are_named(tmp_path: Path) -> None:
     torch.save({"x": torch.ones(1)}, tmp_path / "old.ckpt")
     with pytest.raises(AdapterFileError, match="pickle"):

@@ -1,0 +1,67 @@
+"""The parts of ``inspect`` that compare, look deeper, or edit metadata."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lora_lab.cli import toolbox
+from lora_lab.cli.output import Output
+
+
+def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+    """Edit first, so that what is told is what is there; then compare and look deeper."""
+    values: dict[str, Any] = {}
+    if args.set or args.remove:
+        values["edited"] = _edit(args, output)
+    if args.card:
+        values["card"] = _card(args)
+    if args.compare:
+        values["difference"] = _compare(args, output)
+    if args.spectrum:
+        values["spectrum"] = _spectrum(args, output)
+    return values
+
+
+def _edit(args: argparse.Namespace, output: Output) -> list[str]:
+    from lora_lab.surgery.edit import edit_metadata
+    from lora_lab.surgery.metadata import parse_items
+
+    edited = edit_metadata(args.lora, parse_items(args.set), args.remove, dry_run=args.dry_run)
+    for key in edited.changed:
+        output.line(f"{key}: {edited.before.get(key, '-')} -> {edited.after.get(key, '-')}")
+    return edited.changed
+
+
+def _card(args: argparse.Namespace) -> dict[str, Any]:
+    from lora_lab.surgery.edit import edit_card
+    from lora_lab.surgery.metadata import parse_items
+
+    return edit_card(args.lora, parse_items(args.card), dry_run=args.dry_run)
+
+
+def _compare(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+    from lora_lab.surgery.look import compare
+
+    found = compare(args.lora, args.compare, toolbox.following(output, "compare"))
+    output.line(f"differs by {found.distance:.2%} of its norm, cosine {found.cosine:.4f}")
+    output.line(f"sites only here {len(found.only_a)}, only there {len(found.only_b)}")
+    for block, share in found.blocks.items():
+        output.line(f"  {block:6} {share:.2%}")
+    return found.to_json()
+
+
+def _spectrum(args: argparse.Namespace, output: Output) -> list[dict[str, Any]]:
+    from lora_lab.surgery.look import spectra
+
+    found = spectra(args.lora, args.base, toolbox.following(output, "spectrum"))
+    for one in found:
+        largest = " ".join(f"{s:.3g}" for s in one.s[:5])
+        output.line(
+            f"{one.site}: rank {one.rank}, effective {one.effective_rank:.1f}, 99 % in {one.rank_99}, S {largest}"
+        )
+    return [
+        {"site": s.site, "block": s.block, "rank": s.rank, "norm": s.norm, "effective_rank": s.effective_rank,
+         "rank_99": s.rank_99, "s": list(s.s)}
+        for s in found
+    ]  # fmt: skip

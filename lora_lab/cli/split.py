@@ -1,0 +1,40 @@
+"""``lora-lab split DYLORA -o OUT --ranks 4,8``"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lora_lab.cli import toolbox
+from lora_lab.cli.output import Output
+from lora_lab.errors import SettingsError
+
+EXAMPLE = "lora-lab split dylora.safetensors -o mika.safetensors --ranks 4,8,16"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file and the ranks."""
+    parser.add_argument("lora", type=Path, metavar="DYLORA", help="a DyLoRA, whose leading parts are LoRAs too")
+    toolbox.add_output(parser, "the name that ranks are put behind, OUT-0004.safetensors")
+    parser.add_argument("--ranks", required=True, metavar="N,N,...", help="the ranks wanted")
+    parser.add_argument(
+        "--alpha", choices=("auto", "trained", "keep"), default="auto",
+        help="trained: alpha * sqrt(rank / whole rank), as kohya's DyLoRA trains it; keep: as it is; auto: by the file",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+    """Split."""
+    from lora_lab.surgery.split import split
+
+    try:
+        ranks = [int(word) for word in args.ranks.split(",")]
+    except ValueError:
+        raise SettingsError(f"'{args.ranks}' is no list of ranks", remedy="write 4,8,16") from None
+    out = args.out / args.lora.name if args.out.is_dir() else args.out
+    progress = toolbox.following(output, args.lora.name)
+    return toolbox.report(
+        output,
+        split(args.lora, ranks, out, alpha=args.alpha, force=args.force, dry_run=args.dry_run, progress=progress),
+    )
