@@ -88,7 +88,11 @@ def edit_metadata(
             for name in file:
                 writer.copy(name, file)
     if out is None:
-        os.replace(target, path)
+        try:
+            os.replace(target, path)
+        except OSError as wrong:
+            target.unlink(missing_ok=True)
+            raise OutputError(f"cannot write ({wrong.strerror})", file=path) from wrong
     with TensorFile(out or path) as written:
         return Edited(before, dict(written.metadata))
 
