@@ -40,7 +40,7 @@
 
     function replan() {
         const text = formText();
-        if (planned === null) planned = text;
+        if (planned === null) planned = text; // the form as it comes, before anything was typed or sent to it
         if (text === planned || !shown(byId("lora_lab_train_form"))) return;
         planned = text;
         byId("lora_lab_train_replan").click();
@@ -108,6 +108,7 @@
         if (!byId("lora_lab_root")) return;
         hint();
         ask();
-        if (shown(byId("lora_lab_train_form")) && !byId("lora_lab_train_form").contains(document.activeElement)) replan();
+        const form = byId("lora_lab_train_form");
+        if (form && !form.contains(document.activeElement)) replan();
     }, TICK);
 })();

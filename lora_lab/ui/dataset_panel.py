@@ -101,7 +101,7 @@ def check(values: Values, w: DatasetWidgets, context: UiContext) -> Changes:
         w.buckets: dataset_view.buckets(report),
         w.problems: dataset_view.problems([*report.problems, *broken], report.folder),
         w.pictures: gr.update(value=shown, label=label, visible=bool(shown)),
-        w.use: gr.update(interactive=usable, variant="primary" if usable else "secondary"),
+        w.use: gr.update(interactive=usable),
     }
 
 

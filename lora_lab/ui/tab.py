@@ -58,8 +58,12 @@ def wire(panels: Panels, context: UiContext) -> None:
     send = partial(send_to_train, panels=panels, context=context)
     on(panels.dataset.use.click, send, inputs, [panels.tabs, *sent], context, quiet=True)
     watched = [panels.live.line, panels.live.interrupt, *panels.train.watched]
-    folder = panels.train.fields.widgets["train_data_dir"]
-    live.connect_poll(partial(poll, panels=panels, context=context), panels.live, {folder}, watched, context)
+    live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
+
+
+def folders(panels: Panels) -> set[gr.Textbox]:
+    """Where a dataset may have been chosen in this window."""
+    return {form.fields.widgets["train_data_dir"] for form in (panels.train, panels.dataset)}
 
 
 def send_to_train(values: Values, panels: Panels, context: UiContext) -> Changes:
@@ -80,7 +84,8 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     """What is new for this window."""
     seen: live.Seen = values[panels.live.seen]
     view = live.look(context)
-    folder = str(values[panels.train.fields.widgets["train_data_dir"]] or "")
+    typed = [values[form.fields.widgets["train_data_dir"]] for form in (panels.train, panels.dataset)]
+    folder = next((text for text in typed if text), "")
     line, seen = live.refresh(view, seen, folder, panels.live)
     run, seen = train_panel.refresh(view, seen, panels.train, context)
     beat = seen.beat + 1

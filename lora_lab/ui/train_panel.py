@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -232,12 +232,7 @@ def _gallery(status: RunStatus | None) -> list[tuple[str, str]]:
 def _files(run_id: str, status: RunStatus | None, context: UiContext) -> str:
     if status is None or not status.snapshots:
         return ""
-    lora_dir = context.host.paths().lora_dir
-    return run_view.snapshots(status, _trigger(run_id, context), lora_dir, in_webui=context.in_webui)
-
-
-@lru_cache(maxsize=16)
-def _trigger(run_id: str, context: UiContext) -> str:
-    """Read once for each run: the captions may be many."""
     run = context.queue().find(run_id)
-    return "" if run is None else trigger_of(run.checked.settings)
+    trigger = "" if run is None else trigger_of(run.checked.settings)
+    lora_dir = context.host.paths().lora_dir
+    return run_view.snapshots(status, trigger, lora_dir, in_webui=context.in_webui)

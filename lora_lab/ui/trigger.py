@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from lora_lab.dataset.captions import split_tags
@@ -15,12 +16,18 @@ def trigger_of(settings: TrainSettings) -> str:
 
     A dataset of several concepts has several triggers: then none is proposed.
     """
-    if not settings.train_data_dir:
+    return _first_tag(settings.train_data_dir, settings.caption_extension, settings.caption_prefix)
+
+
+@lru_cache(maxsize=32)
+def _first_tag(folder: str, extension: str, prefix: str) -> str:
+    """Read once: the tab asks at every step, and the captions may be many."""
+    if not folder:
         return ""
     try:
-        subsets, _ = read_root(Path(settings.train_data_dir), settings.caption_extension)
+        subsets, _ = read_root(Path(folder), extension)
     except DatasetError:
         return ""  # moved away since the run began
-    captions = [settings.caption_prefix + " " + p.caption for subset in subsets for p in subset.pictures]
+    captions = [f"{prefix} {p.caption}" for subset in subsets for p in subset.pictures]
     first = {next(iter(split_tags(caption)), "") for caption in captions}
     return first.pop() if len(first) == 1 else ""

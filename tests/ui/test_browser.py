@@ -1,0 +1,120 @@
+"""The standalone tab in a real browser: check a folder, train, see the loss, reload, see the run again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_lab.training import jobs
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if CHROMIUM is None:
+    pytest.skip("Chromium is not installed", allow_module_level=True)
+pytest.importorskip("diffusers", reason="diffusers is not installed")
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+from tests.training.tiny import TinyHost, write_pictures  # noqa: E402
+
+LONG = 120_000
+"""Milliseconds; a machine may be busy with other things."""
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> TinyHost:
+    folder = tmp_path_factory.mktemp("browser")
+    write_pictures(folder / "train" / "1_mika", 4)
+    (folder / "train" / "1_mika" / "<b>broken.png").write_bytes(b"no picture")
+    return TinyHost(folder)
+
+
+@pytest.fixture(scope="module")
+def address(host: TinyHost) -> Iterator[str]:
+    from lora_lab.ui.standalone import launch
+
+    blocks = launch(host, wait=False)
+    yield blocks.local_url
+    blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(LONG)
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    page.goto(address)
+    page.wait_for_selector(box("dataset", "train_data_dir"))
+    yield page
+    page.close()
+    assert failures == [], "our JavaScript failed"
+
+
+def box(panel: str, name: str) -> str:
+    return f"#lora_lab_{panel}_{name} :is(input, textarea)"
+
+
+def show(page: Any, panel: str) -> None:
+    page.locator("#lora_lab_panels > .tab-nav > button").filter(has_text=panel).click()
+
+
+def test_check_train_reload_interrupt(page: Any, host: TinyHost) -> None:
+    page.fill(box("dataset", "train_data_dir"), str(host.folder / "train"))
+    page.fill(box("dataset", "resolution"), "64")
+    page.click("#lora_lab_dataset_more .label-wrap")
+    page.fill(box("dataset", "min_bucket_reso"), "64")
+    page.click("#lora_lab_dataset_check")
+    page.wait_for_selector("#lora_lab_dataset_pictures img")
+    assert page.locator("#lora_lab_dataset_problems code").filter(has_text="<b>broken.png").count() == 1
+    assert page.locator("#lora_lab_dataset_buckets svg").count() == 1
+
+    page.click("button#lora_lab_dataset_use:not([disabled])")
+    page.wait_for_function(f"document.querySelector('{box('train', 'output_name')}').value === 'mika'")
+    page.fill(box("train", "network_dim"), "2")
+    page.fill(box("train", "network_alpha"), "1")
+    page.fill(box("train", "max_train_epochs"), "2000")
+    page.locator(box("train", "max_train_epochs")).blur()
+    page.locator("#lora_lab_train_plan b").filter(has_text="4,000").wait_for()
+    page.click("#lora_lab_train_start")
+    page.wait_for_selector("#lora_lab_train_card polyline.lora-lab-average")
+    assert page.locator("#lora_lab_live_line").inner_text().count("mika") >= 1
+
+    page.reload()
+    page.wait_for_selector(box("dataset", "train_data_dir"))
+    show(page, "Train")
+    page.wait_for_selector("#lora_lab_train_card polyline.lora-lab-average")
+    step = jobs.queue().current().status().step  # type: ignore[union-attr]
+    assert step > 0
+    assert page.input_value(box("train", "output_name")) == "", "what was typed is the page's own"
+
+    page.click("button#lora_lab_live_interrupt:not([disabled])")
+    page.locator("#lora_lab_train_card").filter(has_text="stopped, what was learnt is kept").wait_for()
+    page.wait_for_selector("#lora_lab_train_snapshots .lora-lab-use")
+    assert "<lora:mika-step" in page.locator("#lora_lab_train_snapshots code").first.inner_text()
+    kept = list((host.folder / "loras").glob("mika-step*.safetensors"))
+    assert len(kept) == 1
+
+
+def test_an_error_is_told_and_the_field_stays(page: Any, tmp_path: Path) -> None:
+    gone = str(tmp_path / "<b>gone")
+    page.fill(box("dataset", "train_data_dir"), gone)
+    page.click("#lora_lab_dataset_check")
+    toast = page.locator(".toast-text")
+    toast.wait_for()
+    assert "there is no such folder" in toast.inner_text()
+    assert "<b>gone" in toast.inner_text(), "shown as text"
+    assert page.input_value(box("dataset", "train_data_dir")) == gone
