@@ -18,7 +18,7 @@ from lora_lab.ui import dataset_view
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields, build_fields, hints
-from lora_lab.ui.words import count, esc, tag
+from lora_lab.ui.words import tag
 
 TITLE = "Dataset"
 FOLDERS = ("train_data_dir", "reg_data_dir")
@@ -145,9 +145,3 @@ def proposal(settings: TrainSettings, context: UiContext) -> str:
     """A name for the LoRA when the folder has one concept only, else none."""
     names = {s.name for s in scan_folder(settings, context).subsets if not s.regularisation}
     return names.pop() if len(names) == 1 else ""
-
-
-def told(report: ScanReport) -> str:
-    """One line about the pictures, escaped."""
-    train = sum(not item.subset.regularisation for item in report.items)
-    return f"{esc(report.folder.name)}: {count(train, 'picture')}"

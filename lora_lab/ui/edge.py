@@ -1,4 +1,4 @@
-"""Where a handler meets the page: a known error is a warning, an unknown one is logged whole. Fields stay as they are."""
+"""Where a handler meets the page: known errors are warnings, unknown ones are logged whole; fields stay as they are."""
 
 from __future__ import annotations
 

@@ -70,13 +70,16 @@ def figures(status: RunStatus) -> str:
     cells = [("loss, average", f"{last.loss_average:.4f}")]
     if status.validations:
         cells.append(("loss, held out", f"{status.validations[-1].loss:.4f}"))
-    cells += [(f"rate, {name.replace('_', ' ')}", words.rate(value)) for name, value in last.learning_rates.items()]
+    # The UNet first, in whatever order the groups are trained.
+    rates = sorted(last.learning_rates.items(), reverse=True)
+    names = " / ".join(name.replace("_", " ") for name, _ in rates)
+    cells.append((f"rate, {names}", " / ".join(words.rate(value) for _, value in rates)))
     cells.append(("speed", words.speed(last.seconds_per_step)))
     if status.active:
         cells.append(("time left", words.duration(last.seconds_left)))
     cells.append(("memory", words.memory(last.memory_mb)))
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
-    return tag("div", inner, "lora-lab-figures")
+    return tag("div", inner, "lora-lab-figures lora-lab-three")
 
 
 def chart(status: RunStatus) -> str:

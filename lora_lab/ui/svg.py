@@ -90,9 +90,8 @@ def _grid(across: Scale, up: Scale) -> str:
         parts.append(f'<text class="lora-lab-tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
     for value in ticks(across.low, across.high, 6):
         anchor = "end" if across(value) > WIDTH - RIGHT - 20 else "middle"
-        parts.append(
-            f'<text class="lora-lab-tick" x="{across(value):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{value:.6g}</text>'
-        )
+        place = f'x="{across(value):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}"'
+        parts.append(f'<text class="lora-lab-tick" {place}>{value:.6g}</text>')
     return "".join(parts)
 
 

@@ -85,7 +85,8 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     seen: live.Seen = values[panels.live.seen]
     view = live.look(context)
     typed = [values[form.fields.widgets["train_data_dir"]] for form in (panels.train, panels.dataset)]
-    folder = next((text for text in typed if text), "")
+    running = context.queue().current()
+    folder = next((text for text in typed if text), running.checked.settings.train_data_dir if running else "")
     line, seen = live.refresh(view, seen, folder, panels.live)
     run, seen = train_panel.refresh(view, seen, panels.train, context)
     beat = seen.beat + 1

@@ -104,7 +104,7 @@ def _build_form() -> Fields:
 
 def wire(w: TrainWidgets, context: UiContext) -> None:
     """Start, stop, the plan (asked for by our JavaScript when a field has changed), the settings of the last run."""
-    on(w.start.click, partial(start, w=w, context=context), w.fields.all, [w.plan, w.start, w.stop], context)
+    on(w.start.click, partial(start, w=w, context=context), w.fields.all, [w.stop], context)
     on(w.stop.click, partial(stop, w=w, context=context), set(), [w.stop], context, quiet=True)
     on(w.replan.click, partial(plan, w=w, context=context), w.fields.all, [w.plan], context, quiet=True)
     again = partial(take_over, w=w, context=context)
@@ -148,7 +148,7 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
     known = None
     if info is not None:
         known = measured(settings.to_mapping(), info.name, context.host.paths().data_dir / "runs")
-    time = "measured in the first steps"
+    time = "not measured yet"
     if known is not None:
         time = f"about {words.duration(numbers.steps * known.seconds_per_step)}"
     cells = [
@@ -170,9 +170,8 @@ def start(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
         LoraLabError: it cannot be run like this; nothing was started.
     """
     settings = read(values, w)
-    text = plan_html(settings, context)
     context.queue().start(settings, context.host)
-    return {w.plan: text, w.stop: gr.update(interactive=True)}
+    return {w.stop: gr.update(interactive=True)}
 
 
 def stop(values: Values, w: TrainWidgets, context: UiContext) -> Changes:

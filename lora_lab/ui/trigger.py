@@ -12,9 +12,10 @@ from lora_lab.training.settings import TrainSettings
 
 
 def trigger_of(settings: TrainSettings) -> str:
-    """The first tag of all captions if it is the same everywhere (a folder's name stands in for missing ones), else none.
+    """The first tag of all captions if it is the same everywhere, else none.
 
-    A dataset of several concepts has several triggers: then none is proposed.
+    A folder's name stands in for a missing caption. A dataset of several concepts has several triggers: none is
+    proposed then.
     """
     return _first_tag(settings.train_data_dir, settings.caption_extension, settings.caption_prefix)
 

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lora_lab.training.events import Event, PreviewMade, Progress, RunEnded, RunStarted, SnapshotSaved, StepDone, Validated, Warned
+from lora_lab.training.events import (
+    Event,
+    PreviewMade,
+    Progress,
+    RunEnded,
+    RunStarted,
+    SnapshotSaved,
+    StepDone,
+    Validated,
+    Warned,
+)
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus, after
 from lora_lab.ui import run_view
@@ -74,7 +84,8 @@ def test_no_run_and_no_snapshot_show_no_empty_headings(tmp_path: Path) -> None:
 
 def test_an_ended_run_says_so_and_where_its_files_are() -> None:
     lora = Path("loras/mika.safetensors")
-    status = status_after(START, step(10), PreviewMade(10, Path("p.png"), "mika"), RunEnded("finished", 10, 65.0, lora, 0.1))
+    ended = RunEnded("finished", 10, 65.0, lora, 0.1)
+    status = status_after(START, step(10), PreviewMade(10, Path("p.png"), "mika"), ended)
     assert "finished, step 10 of 10" in run_view.progress_words(status)
     assert "took 1 min 5 s" in run_view.progress_words(status)
     assert "progressbar" not in run_view.head(status)
@@ -83,7 +94,12 @@ def test_an_ended_run_says_so_and_where_its_files_are() -> None:
 
 @pytest.mark.parametrize(
     ("captions", "trigger"),
-    [(("mika, hat", "mika, tail"), "mika"), (("mika, hat", "tail, mika"), ""), ((None, None), "girl"), (("mika", None), "")],
+    [
+        (("mika, hat", "mika, tail"), "mika"),
+        (("mika, hat", "tail, mika"), ""),
+        ((None, None), "girl"),
+        (("mika", None), ""),
+    ],
 )
 def test_the_trigger_is_the_first_tag_of_all_captions(
     tmp_path: Path, captions: tuple[str | None, ...], trigger: str

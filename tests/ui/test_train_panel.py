@@ -62,7 +62,7 @@ def test_what_is_not_filled_in_yet_is_told_in_its_place(shown: Tab, told: list[s
 
 
 def test_time_is_measured_or_not_told(shown: Tab, pictures: Path) -> None:
-    assert "measured in the first steps" in plan(shown, typed(shown, pictures))
+    assert "not measured yet" in plan(shown, typed(shown, pictures))
     write_run(shown, pictures, "a<b>.safetensors", 2.0)
     html = plan(shown, typed(shown, pictures, max_train_epochs="5"))
     assert "about 40 s" in html, "20 steps of 2 seconds"

@@ -16,15 +16,25 @@ from hypothesis import strategies as st  # noqa: E402
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (125, "2 min 5 s"), (1500, "25 min"), (3600, "1 h"), (9000, "2 h 30 min"),
-     (math.inf, "unknown"), (math.nan, "unknown")],
-)  # fmt: skip
+    [
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+        (1500, "25 min"),
+        (3600, "1 h"),
+        (9000, "2 h 30 min"),
+        (math.inf, "unknown"),
+        (math.nan, "unknown"),
+    ],
+)
 def test_durations(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1e-4, "1e-4"), (2.5e-5, "2.5e-5"), (0.0, "0"), (1.0, "1"), (0.05, "0.05"), (4.77e-4, "4.77e-4")]
+    ("value", "text"),
+    [(1e-4, "1e-4"), (2.5e-5, "2.5e-5"), (0.0, "0"), (1.0, "1"), (0.05, "0.05"), (4.77e-4, "4.77e-4")],
 )
 def test_learning_rates(value: float, text: str) -> None:
     assert words.rate(value) == text
