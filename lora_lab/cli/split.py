@@ -26,15 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Split."""
-    from lora_lab.surgery.split import split
+    from lora_lab.surgery.split import SplitRequest, split
 
     try:
-        ranks = [int(word) for word in args.ranks.split(",")]
+        ranks = tuple(int(word) for word in args.ranks.split(","))
     except ValueError:
         raise SettingsError(f"'{args.ranks}' is no list of ranks", remedy="write 4,8,16") from None
     out = args.out / args.lora.name if args.out.is_dir() else args.out
-    progress = toolbox.following(output, args.lora.name)
-    return toolbox.report(
-        output,
-        split(args.lora, ranks, out, alpha=args.alpha, force=args.force, dry_run=args.dry_run, progress=progress),
-    )
+    request = SplitRequest(args.lora, ranks, out, args.alpha, args.force, args.dry_run)
+    return toolbox.report(output, split(request, toolbox.following(output, args.lora.name)))

@@ -31,7 +31,7 @@ def add_output(parser: argparse.ArgumentParser, what: str = "the file to write")
 def add_ranks(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """The arguments that :func:`compression` reads."""
     parser.add_argument(
-        "--rank", action="append" if several else None, metavar="RANK|RULE", default=None,
+        "--rank", action="append" if several else "store", metavar="RANK|RULE",
         help="a rank, or a rule: sv_ratio=N, sv_fro=SHARE, sv_cumulative=SHARE, ratio=SHARE, threshold=S, error=SHARE"
         + ("; give it several times for several files" if several else ""),
     )  # fmt: skip
@@ -125,6 +125,7 @@ def following(output: Output, stage: str) -> Progress:
     """A progress that draws the bar."""
 
     def told(done: int, of: int, what: str) -> None:
+        """As surgery calls it."""
         output.progress(stage, done, of, what)
 
     return told

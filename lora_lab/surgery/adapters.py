@@ -92,7 +92,12 @@ class AdapterReader:
             kind = kind_of(shapes, name)
         except AdapterFileError as wrong:
             raise AdapterFileError(wrong.what, file=self.path, remedy=wrong.remedy) from wrong
-        rank = rank_of(kind, shapes)
+        try:
+            rank = rank_of(kind, shapes)
+        except IndexError as wrong:
+            raise AdapterFileError(
+                f"the tensors of {name} have impossible shapes", file=self.path, remedy="get the file again"
+            ) from wrong
         if rank == 0 or any(0 in shape for shape in shapes.values()):
             raise AdapterFileError(f"the site {name} has rank 0", file=self.path, remedy="make the file again")
         self.sites[name] = SiteEntry(name, kind, rank, keys, shapes)
@@ -177,11 +182,23 @@ class AdapterReader:
             raise AdapterFileError(wrong.what, file=self.path, remedy=wrong.remedy) from wrong
 
     def factors(self, entry: SiteEntry) -> tuple[Tensor, Tensor] | None:
-        """`up` (out, r), `down` (r, rest) with the delta as their product; None for a kind that is none."""
-        found = factors(entry.kind, self.tensors(entry))
+        """`up` (out, r), `down` (r, rest) with the delta as their product; None for a kind that is none.
+
+        Raises:
+            AdapterFileError: the tensors do not fit each other.
+        """
+        try:
+            found = factors(entry.kind, self.tensors(entry))
+        except (RuntimeError, IndexError, ValueError) as wrong:
+            raise self._misfit(entry) from wrong
         if found is not None and found[0].shape[1] != found[1].shape[0]:
-            raise AdapterFileError(f"the two halves of {entry.name} do not fit each other", file=self.path)
+            raise self._misfit(entry)
         return found
+
+    def _misfit(self, entry: SiteEntry) -> AdapterFileError:
+        shapes = ", ".join(f"{name} {list(shape)}" for name, shape in sorted(entry.shapes.items()))
+        what = f"the tensors of {entry.name} do not fit each other: {shapes}"
+        return AdapterFileError(what, file=self.path, remedy="get the file again")
 
     def shape(self, entry: SiteEntry, out: int, rest: int) -> tuple[int, ...]:
         """The shape of the layer's weight, from the tensors where they tell it, else from the name."""

@@ -54,7 +54,8 @@ class Compression:
             raise SettingsError("a file size and an error exclude each other", remedy="give one of them")
         if self.rule is None and not self.shared:
             raise SettingsError("no rank is given", remedy="give a rank, a rule, a file size or an error")
-        if self.shared and (self.block_rules or (self.rule is not None and self.rule.kind != "fixed")):
+        caps = [rule for rule in (self.rule, self.conv_rule) if rule is not None]
+        if self.shared and (self.block_rules or any(rule.kind != "fixed" for rule in caps)):
             raise SettingsError("a budget shares the ranks out itself", remedy="leave the rules out, or the budget")
         if self.max_error is not None and not 0 < self.max_error < 1:
             raise SettingsError(f"the error {self.max_error:g} makes no sense", remedy="give a share between 0 and 1")

@@ -152,11 +152,13 @@ def delta(kind: Kind, tensors: Tensors, base: Tensor | None, site: str) -> Delta
     weight = None if base is None else base.float()
     try:
         found = _WAYS[kind](tensors, weight)
+        if found.dim() < 2 and kind not in (Kind.FULL, Kind.NORM):
+            raise ValueError("a layer's weight has two dimensions or four")
         if weight is not None:
             found = found.reshape(weight.shape)
             if "dora_scale" in tensors:
                 found = decomposed(weight, found, tensors["dora_scale"].float())
-    except RuntimeError as wrong:
+    except (RuntimeError, IndexError, ValueError) as wrong:
         shapes = ", ".join(f"{name} {list(t.shape)}" for name, t in sorted(tensors.items()))
         layer = "each other" if weight is None else f"a layer of shape {list(weight.shape)}"
         raise AdapterFileError(
@@ -215,7 +217,7 @@ def _lokr(tensors: Tensors, base: Tensor | None) -> Tensor:
         two = _tucker(t["lokr_t2"], t["lokr_w2_a"], t["lokr_w2_b"])
     else:
         two = t["lokr_w2_a"] @ t["lokr_w2_b"].flatten(1)
-    return scale * torch.kron(one.reshape(*one.shape, *[1] * (two.dim() - 2)), two.contiguous())
+    return scale * torch.kron(one.reshape([*one.shape, *[1] * (two.dim() - 2)]), two.contiguous())
 
 
 def _full(tensors: Tensors, base: Tensor | None) -> Tensor:

@@ -78,23 +78,32 @@ def edit_metadata(
             raise SettingsError(f"there is no entry {missing[0]}", file=path, remedy="look at them with inspect")
         before = dict(file.metadata)
         after = {key: text for key, text in before.items() if key not in gone} | new
-        hashes = any(key in before for key in HASH_KEYS)
         if dry_run:
             return Edited(before, after)
         target = out or path.with_name(f".{path.stem}.{os.getpid()}.edit.safetensors")
         if out is not None:
             check_output(out, 0, force=force, inputs=[path])
-        with TensorWriter(target, file.specs, after, force=force or out is None, hashes=hashes) as writer:
-            for name in file:
-                writer.copy(name, file)
+        _copy(file, target, after, force or out is None)
     if out is None:
-        try:
-            os.replace(target, path)
-        except OSError as wrong:
-            target.unlink(missing_ok=True)
-            raise OutputError(f"cannot write ({wrong.strerror})", file=path) from wrong
+        _take_place(target, path)
     with TensorFile(out or path) as written:
         return Edited(before, dict(written.metadata))
+
+
+def _copy(file: TensorFile, target: Path, metadata: Mapping[str, str], force: bool) -> None:
+    """All tensors as they are, under other metadata."""
+    hashes = any(key in file.metadata for key in HASH_KEYS)
+    with TensorWriter(target, file.specs, metadata, force=force, hashes=hashes) as writer:
+        for name in file:
+            writer.copy(name, file)
+
+
+def _take_place(target: Path, path: Path) -> None:
+    try:
+        os.replace(target, path)
+    except OSError as wrong:
+        target.unlink(missing_ok=True)
+        raise OutputError(f"cannot write ({wrong.strerror})", file=path) from wrong
 
 
 def edit_card(path: Path, changes: Mapping[str, str], *, dry_run: bool = False) -> dict[str, Any]:

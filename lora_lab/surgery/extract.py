@@ -132,6 +132,7 @@ class _Work:
 
     @property
     def family(self) -> Family:
+        """Of both."""
         return self.base.family
 
     def take(self, site: str) -> None:

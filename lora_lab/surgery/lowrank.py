@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -170,7 +170,8 @@ def _by_krylov(matrix: Tensor, rank: int, block: int, energy: float, seed: int) 
         added = _orthogonal(matrix @ new.T, basis)
         new = added.T @ matrix
         basis, rows = torch.cat([basis, added], 1), torch.cat([rows, new], 0)
-    return _leading(vectors.flip(1), values.flip(0), rows, basis, rank, energy)
+    low = _leading(vectors.flip(1), values.flip(0), rows, basis, rank, energy)
+    return replace(low, complete=left <= EXHAUSTED * energy)
 
 
 def _orthogonal(columns: Tensor, basis: Tensor) -> Tensor:

@@ -89,6 +89,7 @@ class _Job:
 
     @classmethod
     def start(cls, stack: ExitStack, reader: AdapterReader, target: ResizeTarget, force: bool) -> _Job:
+        """Check the output's place and make ready."""
         spool = stack.enter_context(Spool(target.out, force=force, inputs=[reader.path]))
         heap = stack.enter_context(Heap(target.out.parent))
         tally = Tally()
@@ -96,6 +97,7 @@ class _Job:
         return cls(target, spool, tally, Compressor(how, spool, heap, tally, reader.family))
 
     def take(self, reader: AdapterReader, entry: SiteEntry) -> None:
+        """Resize one site, or copy it."""
         if not resizable(entry):
             for suffix, tensor in reader.tensors(entry).items():
                 self.spool.put(f"{entry.name}.{suffix}", tensor)
@@ -111,6 +113,7 @@ class _Job:
         self.to.add_matrix(entry.name, weight.reshape(reader.shape(entry, out, prod(weight.shape[1:]))))
 
     def finish(self, reader: AdapterReader, dry_run: bool) -> Outcome:
+        """Notes, metadata, and the file."""
         self.to.finish()
         note_dropped(self.tally, self.to.ranks)
         kept = [entry for entry in reader if not resizable(entry)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,21 +21,27 @@ becomes alpha * sqrt(k / R). `keep`: alpha as it is, for LyCORIS's DyLoRA with a
 splitting tool does it. `auto`: `keep` for a file of LyCORIS, else `trained`."""
 
 
-def split(
-    source: Path, ranks: list[int], out: Path, *, alpha: AlphaRule = "auto", force: bool = False,
-    dry_run: bool = False, progress: Progress = silent,
-) -> list[Outcome]:
-    """Write `OUT-0004.safetensors` and so on, one for each rank.
+@dataclass(frozen=True)
+class SplitRequest:
+    """What to split: the file, the ranks wanted, the name that they are put behind, and what becomes of alpha."""
 
-    Args:
-        ranks: the ranks wanted, each below the file's.
-        out: the name that the ranks are put behind.
+    source: Path
+    ranks: tuple[int, ...]
+    out: Path
+    alpha: AlphaRule = "auto"
+    force: bool = False
+    dry_run: bool = False
+
+
+def split(request: SplitRequest, progress: Progress = silent) -> list[Outcome]:
+    """Write `OUT-0004.safetensors` and so on, one for each rank.
 
     Raises:
         AdapterFileError: no plain LoRA, or sites of different ranks.
         SettingsError: a rank that the file does not have.
         OutputError: see :func:`lora_lab.network.streams.check_output`.
     """
+    source, ranks, out, alpha = request.source, request.ranks, request.out, request.alpha
     with AdapterReader(source) as reader:
         whole = _rank(reader)
         wrong = [rank for rank in ranks if not 1 <= rank < whole]
@@ -49,8 +56,8 @@ def split(
         for number, rank in enumerate(ranks):
             progress(number, len(ranks), f"rank {rank}")
             place = out.with_name(f"{out.stem}-{rank:04d}.safetensors")
-            with Spool(place, force=force, inputs=[source]) as spool:
-                done.append(_one(reader, rank, 1.0 if keep else (rank / whole) ** 0.5, spool, dry_run))
+            with Spool(place, force=request.force, inputs=[source]) as spool:
+                done.append(_one(reader, rank, 1.0 if keep else (rank / whole) ** 0.5, spool, request.dry_run))
         return done
 
 

@@ -198,3 +198,27 @@ def test_bad_input(source: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterFileError, match="NaN"):
         one(save(tmp_path / "n.safetensors", nan), Compression(parse("1")))
     assert not out.exists()
+
+
+SCALAR, WIDE = torch.tensor(1.0), torch.ones(3, 2)
+MISFITS = {
+    "two alphas": {"lora_up.weight": WIDE, "lora_down.weight": torch.ones(2, 4), "alpha": torch.ones(2)},
+    "halves": {"lora_up.weight": WIDE, "lora_down.weight": torch.ones(5, 4)},
+    "scalar down": {"lora_up.weight": WIDE, "lora_down.weight": SCALAR},
+    "scalar up": {"lora_up.weight": SCALAR, "lora_down.weight": torch.ones(2, 4)},
+    "flat up": {"lora_up.weight": torch.ones(3), "lora_down.weight": torch.ones(2, 4)},
+    "mid": {"lora_up.weight": WIDE, "lora_down.weight": torch.ones(2, 4), "lora_mid.weight": torch.ones(3, 3, 3, 3)},
+    "flat mid": {"lora_up.weight": WIDE, "lora_down.weight": torch.ones(2, 4), "lora_mid.weight": torch.ones(3)},
+    "loha": dict.fromkeys(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), WIDE),
+    "scalar lokr": {"lokr_w1": SCALAR, "lokr_w2": SCALAR},
+    "lokr": {"lokr_w1_a": WIDE, "lokr_w1_b": WIDE, "lokr_w2": torch.ones(2, 2)},
+}
+
+
+@pytest.mark.parametrize("tensors", MISFITS.values(), ids=MISFITS)
+def test_tensors_that_do_not_fit_are_one_clear_line(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    source = save(tmp_path / "bad.safetensors", {f"lora_unet_x.{name}": t.clone() for name, t in tensors.items()})
+    with pytest.raises(AdapterFileError) as caught:
+        resize(source, [ResizeTarget(tmp_path / "o.safetensors", Compression(parse("1")))])
+    assert "lora_unet_x" in str(caught.value)
+    assert not (tmp_path / "o.safetensors").exists()

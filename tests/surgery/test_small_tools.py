@@ -20,7 +20,7 @@ from lora_lab.surgery.bake import BakeRequest, bake
 from lora_lab.surgery.convert import ConvertRequest, convert
 from lora_lab.surgery.edit import edit_card, edit_metadata
 from lora_lab.surgery.look import compare, spectra
-from lora_lab.surgery.split import split
+from lora_lab.surgery.split import SplitRequest, split
 from lora_lab.surgery.uses import AdapterUse
 from tests.surgery.test_into_checkpoint import every_kind
 from tests.surgery.worlds import checkpoint, dense, load, lora, save, sites
@@ -87,7 +87,7 @@ def test_bake_every_kind_that_can(tmp_path: Path, state: dict[str, Tensor]) -> N
 
 
 def test_split_takes_what_was_trained(tmp_path: Path, source: Path) -> None:
-    first, second = split(source, [1, 3], tmp_path / "s.safetensors")
+    first, second = split(SplitRequest(source, (1, 3), tmp_path / "s.safetensors"))
     old = load(source)
     assert [p.name for p in (first.out, second.out) if p] == ["s-0001.safetensors", "s-0003.safetensors"]
     new = load(tmp_path / "s-0003.safetensors")
@@ -95,15 +95,15 @@ def test_split_takes_what_was_trained(tmp_path: Path, source: Path) -> None:
         up, down = old[f"{site}.lora_up.weight"].flatten(1)[:, :3], old[f"{site}.lora_down.weight"].flatten(1)[:3]
         trained = (2 / 4) * (4 / 3) ** 0.5 * up @ down  # kohya's forward: alpha / R * sqrt(R / k)
         assert torch.allclose(dense(new, site).float(), trained, atol=1e-6)
-    split(source, [2], tmp_path / "k.safetensors", alpha="keep")
+    split(SplitRequest(source, (2,), tmp_path / "k.safetensors", "keep"))
     assert float(load(tmp_path / "k-0002.safetensors")[f"{min(sites(old))}.alpha"]) == 2
     with pytest.raises(SettingsError, match="rank 4 is not below the file's 4"):
-        split(source, [4], tmp_path / "s.safetensors")
+        split(SplitRequest(source, (4,), tmp_path / "s.safetensors"))
     with pytest.raises(SettingsError, match="no rank is given"):
-        split(source, [], tmp_path / "s.safetensors")
+        split(SplitRequest(source, (), tmp_path / "s.safetensors"))
     mixed = save(tmp_path / "m.safetensors", {k: v for k, v in load(source).items() if "_te_" in k} | every_kind({}))
     with pytest.raises(AdapterFileError, match="a DyLoRA is a LoRA of one rank"):
-        split(mixed, [1], tmp_path / "s.safetensors")
+        split(SplitRequest(mixed, (1,), tmp_path / "s.safetensors"))
 
 
 @pytest.mark.parametrize("family", list(Family))
