@@ -84,7 +84,8 @@ class LoraPiece(Piece):
             scale *= strength
         else:
             rows = per_sample(strength, x)
-        changed: Tensor = _AddLora.apply(target, x, self.down, self.up, scale, rows)  # type: ignore[no-untyped-call]
+        function = _AddToLinear if self.site.kind == "linear" else _AddToConv
+        changed: Tensor = function.apply(target, x, self.down, self.up, scale, rows)  # type: ignore[no-untyped-call]
         return changed if target is output else output  # a view follows its base
 
     def _target(self, output: Tensor, x: Tensor) -> Tensor | None:
@@ -104,8 +105,11 @@ class LoraPiece(Piece):
         return base if whole else None
 
 
-class _AddLora(torch.autograd.Function):
-    """base += scale * rows * up(down(x)), in place."""
+class _AddToLinear(torch.autograd.Function):
+    """base += scale * rows * up(down(x)) in place, positions being rows of matrices.
+
+    Few calls and no needless ones: at the sizes of a small checkpoint each call weighs as much as its product.
+    """
 
     @staticmethod
     def forward(
@@ -117,11 +121,11 @@ class _AddLora(torch.autograd.Function):
         scale: float,
         rows: Tensor | None,
     ) -> Tensor:
-        """Args: base with as many elements as the output; the rest as in `LoraPiece`; rows (b, 1, ...) or None."""
+        """Args: base with as many elements as the output; x (b, ..., in); down (r, in); up (out, r); rows (b, 1..)."""
         dtype = base.dtype
-        a, b = down.flatten(1).to(dtype), up.flatten(1).to(dtype)
-        inner = _times(_project(a, _stacks(x.to(dtype), down)), rows).to(dtype)
-        _accumulate(base, b, inner, scale)
+        inner = _cast(x, dtype).reshape(-1, x.shape[-1]).mm(_cast(down, dtype).t())
+        inner = _cast(_times(inner, scale, rows), dtype)  # autocast may have its own mind
+        base.view(-1, up.shape[0]).addmm_(inner, _cast(up, dtype).t())
         ctx.save_for_backward(x, down, up, inner, rows)
         ctx.scale = scale
         ctx.mark_dirty(base)
@@ -132,60 +136,94 @@ class _AddLora(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
         """The three products of the module's docstring."""
         x, down, up, inner, rows = ctx.saved_tensors
-        dtype = grad.dtype
-        g = _stacks(grad.reshape(*x.shape[:-1], -1) if down.dim() == 2 else grad, up)
         _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        dtype = grad.dtype
+        g = grad.reshape(-1, up.shape[0])
         grad_x = grad_down = grad_up = None
         if need_up:
-            grad_up = (_outer(g, inner) * ctx.scale).to(up.dtype).view_as(up)
+            grad_up = _cast(g.t().mm(inner), up.dtype)
         if need_x or need_down:
-            back = _times(_project(up.flatten(1).to(dtype).t(), g), rows).mul_(ctx.scale)
+            back = _times(g.mm(_cast(up, dtype)), ctx.scale, rows)
             if need_down:
-                grad_down = _outer(back, _stacks(x.to(dtype), down)).to(down.dtype).view_as(down)
+                grad_down = _cast(back.t().mm(_cast(x, dtype).reshape(-1, x.shape[-1])), down.dtype)
             if need_x:
-                grad_x = _project(down.flatten(1).to(dtype).t(), back).view_as(x).to(x.dtype)
+                grad_x = _cast(back.mm(_cast(down, dtype)).view(x.shape), x.dtype)
         return grad, grad_x, grad_down, grad_up, None, None
 
 
-def _stacks(x: Tensor, weight: Tensor) -> Tensor:
-    """Positions as rows (positions, features) at a linear layer, as columns (b, features, positions) at a conv."""
-    return x.reshape(-1, x.shape[-1]) if weight.dim() == 2 else x.flatten(2)
+class _AddToConv(torch.autograd.Function):
+    """The same at a 1x1 convolution, positions being columns of one matrix for each sample."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch types it so
+        base: Tensor,
+        x: Tensor,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        rows: Tensor | None,
+    ) -> Tensor:
+        """Args: base (b, out, h, w); x (b, in, h, w); down (r, in, 1, 1); up (out, r, 1, 1); rows (b, 1, 1, 1)."""
+        dtype = base.dtype
+        inner = _project(_cast(down, dtype).flatten(1), _cast(x, dtype).flatten(2))
+        inner = _cast(_times(inner, scale, rows), dtype)
+        _accumulate(base, _cast(up, dtype).flatten(1), inner)
+        ctx.save_for_backward(x, down, up, inner, rows)
+        ctx.scale = scale
+        ctx.mark_dirty(base)
+        return base
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
+        """The three products of the module's docstring."""
+        x, down, up, inner, rows = ctx.saved_tensors
+        _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        dtype = grad.dtype
+        g = grad.flatten(2)
+        grad_x = grad_down = grad_up = None
+        if need_up:
+            grad_up = _cast(_outer(g, inner), up.dtype).view(up.shape)
+        if need_x or need_down:
+            back = _times(_project(_cast(up, dtype).flatten(1).t(), g), ctx.scale, rows)
+            if need_down:
+                grad_down = _cast(_outer(back, _cast(x, dtype).flatten(2)), down.dtype).view(down.shape)
+            if need_x:
+                grad_x = _cast(_project(_cast(down, dtype).flatten(1).t(), back).view(x.shape), x.dtype)
+        return grad, grad_x, grad_down, grad_up, None, None
 
 
-def _project(weight: Tensor, xs: Tensor) -> Tensor:
-    """`weight` (m, n) applied to each position of stacks of n features."""
-    if xs.dim() == 2:
-        return xs @ weight.t()
-    if xs.shape[0] == 1:
-        return (weight @ xs[0]).unsqueeze(0)
-    return torch.bmm(weight.expand(xs.shape[0], -1, -1), xs)
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
+
+
+def _times(inner: Tensor, scale: float, rows: Tensor | None) -> Tensor:
+    """Fresh low-rank positions times the strength, in place: a matrix (positions, r) or (b, r, positions)."""
+    if rows is not None:
+        batch = rows.shape[0]
+        shaped = inner if inner.dim() == 3 else inner.view(batch, -1, inner.shape[-1])
+        shaped.mul_(rows.view(batch, 1, 1))
+    return inner if scale == 1.0 else inner.mul_(scale)
+
+
+def _project(weight: Tensor, columns: Tensor) -> Tensor:
+    """`weight` (m, n) applied to each column of (b, n, positions)."""
+    if columns.shape[0] == 1:
+        return weight.mm(columns[0]).unsqueeze(0)
+    return torch.bmm(weight.expand(columns.shape[0], -1, -1), columns)
 
 
 def _outer(p: Tensor, q: Tensor) -> Tensor:
-    """The sum over positions of p q': (features of p, features of q)."""
-    if p.dim() == 2:
-        return p.t() @ q
+    """The sum over samples and positions of p q': (features of p, features of q)."""
     if p.shape[0] == 1:
-        return p[0] @ q[0].t()
+        return p[0].mm(q[0].t())
     return torch.bmm(p, q.transpose(1, 2)).sum(0)
 
 
-def _times(inner: Tensor, rows: Tensor | None) -> Tensor:
-    """Stacks with each sample's positions multiplied by its own strength; `rows` (b, 1, ...)."""
-    if rows is None:
-        return inner
-    batch = rows.shape[0]
-    if inner.dim() == 3:
-        return inner * rows.view(batch, 1, 1)
-    return (inner.view(batch, -1, inner.shape[-1]) * rows.view(batch, 1, 1)).view_as(inner)
-
-
-def _accumulate(base: Tensor, weight: Tensor, inner: Tensor, scale: float) -> None:
-    """base += scale * weight @ inner, at each position, in one kernel."""
-    if inner.dim() == 2:
-        base.view(-1, weight.shape[0]).addmm_(inner, weight.t(), alpha=scale)
-    elif inner.shape[0] == 1:
-        base.view(weight.shape[0], -1).addmm_(weight, inner[0], alpha=scale)
+def _accumulate(base: Tensor, weight: Tensor, inner: Tensor) -> None:
+    """base (b, out, h, w) += weight (out, r) applied to each column of inner (b, r, h * w)."""
+    if inner.shape[0] == 1:
+        base.view(weight.shape[0], -1).addmm_(weight, inner[0])
     else:
-        stacked = weight.expand(inner.shape[0], -1, -1)
-        base.view(inner.shape[0], weight.shape[0], -1).baddbmm_(stacked, inner, alpha=scale)
+        base.view(inner.shape[0], weight.shape[0], -1).baddbmm_(weight.expand(inner.shape[0], -1, -1), inner)
