@@ -22,8 +22,8 @@ from unet import SCALE, fresh
 from vae import fresh as fresh_vae
 
 UNET = {
-    "image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 32, "attention_resolutions": [4, 2, 1],
-    "num_res_blocks": 2, "channel_mult": [1, 3, 5, 5], "num_heads": 8, "use_spatial_transformer": True,
+    "image_size": 8, "in_channels": 4, "out_channels": 4, "model_channels": 64, "attention_resolutions": [4, 2, 1],
+    "num_res_blocks": 2, "channel_mult": [1, 2, 2, 2], "num_heads": 8, "use_spatial_transformer": True,
     "transformer_depth": 1, "context_dim": 96, "use_checkpoint": True, "legacy": False,
 }  # fmt: skip
 VAE = {

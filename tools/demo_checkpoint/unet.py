@@ -6,6 +6,7 @@ computed once; eps-prediction, min-SNR weighting (arXiv 2303.09556, gamma 5), mo
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 import time
@@ -19,13 +20,14 @@ from world_data import TAGS, pictures
 
 COUNT = 12000
 VARIANTS = 2
+BATCH = 32
 SCALE = 0.18215
 
 
 def fresh() -> UNet2DConditionModel:
-    """Random weights; in ldm's words model_channels 32, channel_mult [1, 3, 5, 5], num_heads 8."""
+    """Random weights; in ldm's words model_channels 64, channel_mult [1, 2, 2, 2], num_heads 8."""
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 96, 160, 160), layers_per_block=2,
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(64, 128, 128, 128), layers_per_block=2,
         cross_attention_dim=WIDTH, attention_head_dim=8,
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
@@ -71,10 +73,15 @@ def subset(tags: list[str], r: random.Random) -> list[str]:
     return tags if kind < 0.4 else tags[: r.randint(4, 9)]
 
 
-def context(states: Tensor, rows: Tensor, variant: int) -> Tensor:
-    """All 77 positions: what was computed, then the last padding again."""
-    part = states[variant, rows].float()
-    return torch.cat([part, part[:, -1:].expand(-1, 77 - PLACES, -1)], 1)
+def padding(batch: int) -> Tensor:
+    """(batch, PLACES), a mask whose last position stands for all the padding behind it.
+
+    diffusers turns a mask m into a bias of (1 - m) * -10000 on the attention's logits: the logarithm of their number counts the
+    last padding as often as it comes in the 77 positions. Same numbers, a tenth less time.
+    """
+    mask = torch.ones(batch, PLACES)
+    mask[:, -1] = 1 + math.log(77 - PLACES + 1) / 10000
+    return mask
 
 
 def main() -> None:
@@ -94,13 +101,14 @@ def main() -> None:
     noise = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000)
     snr = noise.alphas_cumprod / (1 - noise.alphas_cumprod)
     optimizer = torch.optim.AdamW(unet.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=0.01)
-    started, saved, mean = time.time(), time.time(), 0.0
+    started, saved, mean, mask = time.time(), time.time(), 0.0, padding(BATCH)
     while (share := (time.time() - started) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = 1.6e-3 * min(1, (done + 1) / 150) * min(1, 1.6 * (1 - share)) + 1e-5
-        rows = torch.randint(0, COUNT, (64,))
-        x, t, e = z[rows], torch.randint(0, 1000, (64,)), torch.randn(64, 4, 8, 8)
-        out = unet(noise.add_noise(x, e, t), t, context(states, rows, done % VARIANTS)).sample
+            group["lr"] = 1e-3 * min(1, (done + 1) / 150) * min(1, 1.6 * (1 - share)) + 1e-5
+        rows = torch.randint(0, COUNT, (BATCH,))
+        x, t, e = z[rows], torch.randint(0, 1000, (BATCH,)), torch.randn(BATCH, 4, 8, 8)
+        text = states[done % VARIANTS, rows].float()
+        out = unet(noise.add_noise(x, e, t), t, text, encoder_attention_mask=mask).sample
         weight = snr[t].clamp(max=5) / snr[t]
         loss = ((out - e).pow(2).mean((1, 2, 3)) * weight).mean()
         optimizer.zero_grad()
