@@ -62,6 +62,7 @@ class Trainer:
         self._session: Session | None = None
         self._keeper: Keeper | None = None
         self._step = 0
+        self._waiting = False
         self._validations: list[float] = []
         self._previews: list[Path] = []
         self.error: BaseException | None = None
@@ -120,21 +121,24 @@ class Trainer:
         """All steps of an epoch, turn by turn; ends early when it must stop."""
         session = self._need_session()
         pending = deque(session.steps_of(epoch)[: session.plan.steps - self._step])
-        waiting = False
         while pending and not self._must_stop():
             try:
                 done = self._turn(epoch, pending)
             except HostBusyError as error:
-                if not waiting:
-                    yield Warned(f"Waiting to go on: {error}")
-                waiting = True
-                time.sleep(RETRY_SECONDS)
+                yield from self._wait(error)
                 continue
-            waiting = False
+            self._waiting = False
             yield from done
             warning = session.encoder.take_warning()
             if warning:
                 yield Warned(warning)
+
+    def _wait(self, error: HostBusyError) -> Iterator[Event]:
+        """The person has loaded another checkpoint: say so once, and ask again a little later."""
+        if not self._waiting:
+            yield Warned(f"Waiting to go on: {error}")
+        self._waiting = True
+        time.sleep(RETRY_SECONDS)
 
     def _turn(self, epoch: int, pending: deque[list[BatchPlan]]) -> list[StepDone]:
         """Take the model, do steps for about a second, give it back."""
@@ -201,8 +205,12 @@ class Trainer:
             return
         check.begin()
         while not check.finished:
-            with self._need_session().turns.training() as model:
-                check.turn(model, lambda: self._need_session().turns.over or self._must_stop())
+            try:
+                with self._need_session().turns.training() as model:
+                    check.turn(model, lambda: self._need_session().turns.over or self._must_stop())
+                self._waiting = False
+            except HostBusyError as error:
+                yield from self._wait(error)
             if self._must_stop():
                 return
             yield Progress("validating", check.done, check.total)
