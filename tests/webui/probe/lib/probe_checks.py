@@ -443,3 +443,8 @@ def state_of_everything() -> dict[str, str]:
 def press_interrupt() -> None:
     """As /sdapi/v1/interrupt does."""
     shared.state.interrupt()
+
+
+def reload_ui() -> None:
+    """As the button 'Reload UI' does."""
+    shared.state.request_restart()
