@@ -212,8 +212,9 @@ def test_metadata_is_edited_and_no_tensor_touched(tmp_path: Path, source: Path) 
         assert file.metadata["modelspec.title"] == "Mika"
         assert "n" not in file.metadata
         digest = file.data_hash()
-    assert safetensors.torch.load(before).keys() == load(source).keys()
-    assert all(torch.equal(v, load(source)[k]) for k, v in safetensors.torch.load(before).items())
+    old, new = safetensors.torch.load(before), load(source)
+    assert old.keys() == new.keys()
+    assert all(torch.equal(new[key], tensor) for key, tensor in old.items())
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
     dry = edit_metadata(source, {"title": "Other"}, dry_run=True)
     assert dry.changed == ["modelspec.title"]
