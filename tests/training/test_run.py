@@ -338,6 +338,23 @@ def test_another_checkpoint_in_between_is_waited_out(host: TinyHost, monkeypatch
     assert same(tensors(plain.ended.lora), tensors(run.ended.lora))
 
 
+def test_another_checkpoint_during_a_check_is_waited_out(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("lora_lab.training.turns.TURN_SECONDS", 0.0)
+    held = str(write_pictures(host.folder / "held" / "1_mika", 2).parent)
+
+    def exchange() -> None:
+        host.away = 3
+
+    plain = Training(host, validation_data_dir=held, max_train_epochs=1)
+    MODEL.forwards = 0
+    MODEL.during = at_forward(1, exchange)
+    run = Training(host, validation_data_dir=held, max_train_epochs=1, output_name="again")
+    assert (run.unchanged, run.ended.reason) == (True, "finished")
+    assert [w.text for w in run.of(Warned)].count("Waiting to go on: another checkpoint is live.") == 1
+    assert [v.loss for v in run.of(Validated)] == [v.loss for v in plain.of(Validated)]
+
+
 def test_modules_that_the_host_built_anew_get_the_adapter(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lora_lab.training.turns.TURN_SECONDS", 0.0)
     plain = Training(host)
