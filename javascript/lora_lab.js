@@ -31,7 +31,13 @@
     }
 
     // Steps and time follow the form: when a field is left and something in the form differs, the plan is made again.
-    let planned = null, pending = 0;
+    // One question at a time, as gradio drops a click on a button whose last one is not answered yet.
+    let planned = null, pending = 0, plannedAt = 0, planThen = null;
+
+    function planMark() {
+        const answer = document.querySelector("#lora_lab_train_plan [data-plan]");
+        return answer ? answer.dataset.plan : "";
+    }
 
     function formText() {
         const fields = document.querySelectorAll("#lora_lab_train_form input, #lora_lab_train_form textarea");
@@ -42,7 +48,10 @@
         const text = formText();
         if (planned === null) planned = text; // the form as it comes, before anything was typed or sent to it
         if (text === planned || !shown(byId("lora_lab_train_form"))) return;
+        if (planMark() === planThen && Date.now() - plannedAt < PATIENCE) return;
         planned = text;
+        plannedAt = Date.now();
+        planThen = planMark();
         byId("lora_lab_train_replan").click();
     }
 

@@ -42,7 +42,7 @@ def progress_words(status: RunStatus) -> str:
     if status.last is not None and status.started is not None:
         parts.append(f"step {status.step:,} of {status.steps:,}")
         parts.append(f"epoch {status.last.epoch} of {status.started.epochs}")
-    if status.seconds_left is not None:
+    if status.seconds_left is not None and status.step < status.steps:
         parts.append(f"{words.duration(status.seconds_left)} left")
     if status.ended is not None:
         parts.append(f"took {words.duration(status.ended.seconds)}")

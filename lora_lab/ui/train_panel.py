@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -128,9 +129,11 @@ def show(settings: TrainSettings, w: TrainWidgets) -> Changes:
 def plan(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
     """Steps and time before the start. What is not filled in yet is told in its place, not as a warning."""
     try:
-        return {w.plan: plan_html(read(values, w), context)}
+        html = plan_html(read(values, w), context)
     except LoraLabError as error:
-        return {w.plan: tag("p", esc(str(error)), "lora-lab-todo")}
+        html = tag("p", esc(str(error)), "lora-lab-todo")
+    # The mark tells our JavaScript that its question is answered.
+    return {w.plan: tag("div", html, data_plan=time.monotonic_ns())}
 
 
 def plan_html(settings: TrainSettings, context: UiContext) -> str:
@@ -148,14 +151,14 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
     known = None
     if info is not None:
         known = measured(settings.to_mapping(), info.name, context.host.paths().data_dir / "runs")
-    time = "not measured yet"
+    duration = "not measured yet"
     if known is not None:
-        time = f"about {words.duration(numbers.steps * known.seconds_per_step)}"
+        duration = f"about {words.duration(numbers.steps * known.seconds_per_step)}"
     cells = [
         ("steps", f"{numbers.steps:,}"),
         ("epochs", f"{numbers.epochs:,} × {numbers.steps_per_epoch:,}"),
         ("snapshots", f"{len(numbers.snapshot_epochs) + 1:,}"),
-        ("time", time),
+        ("time", duration),
     ]
     title = f"measured in the run {known.run}" if known else "no run like this one was made yet"
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
@@ -223,8 +226,8 @@ def _buttons(view: View, w: TrainWidgets) -> Changes:
 
 
 def _gallery(status: RunStatus | None) -> list[tuple[str, str]]:
-    """Pictures with step and prompt, the newest first; one that was deleted meanwhile is left out."""
-    made = reversed(status.previews) if status else ()
+    """Pictures with step and prompt, the newest step first; one that was deleted meanwhile is left out."""
+    made = sorted(status.previews, key=lambda p: -p.step) if status else ()
     return [(str(p.path), f"step {p.step:,}: {p.prompt}") for p in made if p.path.is_file()]
 
 
