@@ -284,13 +284,13 @@ def test_a_missing_alpha_is_the_rank_and_flat_convolutions_are_read(world: World
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in again.items())
 
 
-def test_rebind_follows_a_model_that_was_built_anew(diffusers_world: World) -> None:
-    adapter = diffusers_world.adapter()
+def test_rebind_follows_a_model_that_was_built_anew(some_world: World) -> None:
+    adapter = some_world.adapter()
     with adapter.attached():
-        live = diffusers_world.predict()
+        live = some_world.predict()
         with pytest.raises(RuntimeError, match="detach it first"):
-            adapter.rebind(diffusers_world.sites())
-    new = make_world("diffusers")
+            adapter.rebind(some_world.sites())
+    new = make_world(some_world.layout)
     adapter.rebind(new.sites())
     with adapter.attached():
         assert torch.equal(new.predict(), live)
@@ -299,8 +299,8 @@ def test_rebind_follows_a_model_that_was_built_anew(diffusers_world: World) -> N
     assert adapter.sites[0].module is new.sites()[0].module
 
 
-def test_to_keeps_the_parameters_that_an_optimizer_holds(diffusers_world: World) -> None:
-    adapter = diffusers_world.adapter()
+def test_to_keeps_the_parameters_that_an_optimizer_holds(some_world: World) -> None:
+    adapter = some_world.adapter()
     before = [id(parameter) for parameter in adapter.parameters()]
     assert adapter.to("cpu") is adapter
     assert [id(parameter) for parameter in adapter.parameters()] == before

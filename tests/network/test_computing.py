@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -103,14 +104,15 @@ def merged_bare(site: Site, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointing_gives_the_same_gradients(diffusers_world: World, reentrant: bool) -> None:
-    adapter = diffusers_world.adapter(parts=frozenset({"text_encoder"}))
-    encoder = diffusers_world.encoder
+def test_checkpointing_gives_the_same_gradients(some_world: World, reentrant: bool) -> None:
+    adapter = some_world.adapter(parts=frozenset({"text_encoder"}))
+    encoder = some_world.encoder
     layers = getattr(encoder, "text_model", encoder).encoder.layers
     states = torch.randn(2, 7, 24, requires_grad=True)
 
     def run(layer: nn.Module, x: Tensor) -> Tensor:
-        y = layer(x, attention_mask=None)
+        names = inspect.signature(layer.forward).parameters  # transformers 4 wants two masks
+        y = layer(x, **{name: None for name in ("attention_mask", "causal_attention_mask") if name in names})
         return y if isinstance(y, Tensor) else y[0]
 
     def chain(checkpointed: bool) -> Tensor:
@@ -158,6 +160,10 @@ def test_a_model_in_half_precision(name: str, dtype: torch.dtype) -> None:
     site = make(dtype=dtype)
     adapter = adapter_on(site)
     x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    try:
+        site.module(x)
+    except RuntimeError as error:  # older torch computes half precision on a GPU only
+        pytest.skip(f"this torch cannot: {error}")
     with adapter.attached():
         y = site.module(x)
         assert y.dtype == dtype
@@ -214,15 +220,15 @@ def test_dropout_is_the_same_when_a_checkpoint_computes_again() -> None:
         assert torch.allclose(one, other)  # type: ignore[arg-type]
 
 
-def test_two_adapters_add_up(diffusers_world: World) -> None:
-    one, other = diffusers_world.adapter(seed=1), diffusers_world.adapter(seed=2)
+def test_two_adapters_add_up(some_world: World) -> None:
+    one, other = some_world.adapter(seed=1), some_world.adapter(seed=2)
     tensors = {name: torch.cat([one.to_tensors()[name], t], 1 if "lora_up" in name else 0) if t.dim() else t * 2
                for name, t in other.to_tensors().items()}  # fmt: skip
-    both = Adapter.from_tensors(diffusers_world.sites(), tensors)
+    both = Adapter.from_tensors(some_world.sites(), tensors)
     with both.attached(), torch.no_grad():
-        wanted = diffusers_world.predict()
+        wanted = some_world.predict()
     with one.attached(), other.attached():
-        together = diffusers_world.predict()
+        together = some_world.predict()
         assert torch.allclose(together, wanted, atol=2e-5)
         together.square().sum().backward()
     assert all(p.grad is not None for adapter in (one, other) for p in adapter.parameters("unet"))

@@ -17,8 +17,8 @@ from lora_lab.network.inspect import delta_norm_squared, inspect
 from tests.network.models import World
 
 
-def test_a_file_of_ours(tmp_path: Path, diffusers_world: World) -> None:
-    adapter = diffusers_world.adapter(dim=4, alpha=3.0)
+def test_a_file_of_ours(tmp_path: Path, some_world: World) -> None:
+    adapter = some_world.adapter(dim=4, alpha=3.0)
     path = tmp_path / "someone_called_this_sdxl_loha.safetensors"
     files.write(path, adapter.to_tensors(), {"ss_tag_frequency": json.dumps({"1_x": {"hat": 2}}), "ss_seed": "5"})
     report = inspect(path)
@@ -30,8 +30,8 @@ def test_a_file_of_ours(tmp_path: Path, diffusers_world: World) -> None:
     assert {"kind", "family", "sites", "rank", "alpha", "norms_by_block", "metadata", "problems"} <= set(answer)
 
 
-def test_norms_are_those_of_the_dense_deltas(tmp_path: Path, diffusers_world: World) -> None:
-    adapter = diffusers_world.adapter(dim=4, alpha=3.0)
+def test_norms_are_those_of_the_dense_deltas(tmp_path: Path, some_world: World) -> None:
+    adapter = some_world.adapter(dim=4, alpha=3.0)
     tensors = adapter.to_tensors()
     squares: dict[str, float] = {}
     for site in adapter.sites:

@@ -84,9 +84,9 @@ def test_factors_multiply(world: World) -> None:
             assert torch.allclose(one, rows(world, 2), atol=2e-5)
 
 
-def test_gradients_of_rows_are_scaled_by_their_strengths(diffusers_world: World) -> None:
+def test_gradients_of_rows_are_scaled_by_their_strengths(some_world: World) -> None:
     """A sample at strength 0 teaches nothing: the gradient is that of the other one alone."""
-    world, adapter = diffusers_world, diffusers_world.adapter(parts=frozenset({"unet"}))
+    world, adapter = some_world, some_world.adapter(parts=frozenset({"unet"}))
     latents, timesteps, context = inputs(2)
     with adapter.attached():
         with adapter.scaled(per_sample=torch.tensor([0.0, 0.8])):
@@ -98,8 +98,8 @@ def test_gradients_of_rows_are_scaled_by_their_strengths(diffusers_world: World)
         assert float((one - other).norm()) <= 1e-3 * float(other.norm())
 
 
-def test_strengths_are_back_afterwards_however_one_leaves(diffusers_world: World) -> None:
-    adapter = diffusers_world.adapter()
+def test_strengths_are_back_afterwards_however_one_leaves(some_world: World) -> None:
+    adapter = some_world.adapter()
     with adapter.scaled(unet=0.5):
         with pytest.raises(ZeroDivisionError), adapter.scaled(unet=2.0, per_sample=torch.ones(3)):
             raise ZeroDivisionError
@@ -111,26 +111,26 @@ def test_strengths_are_back_afterwards_however_one_leaves(diffusers_world: World
 @pytest.mark.parametrize(
     "shape", [(), (0,), (2, 16), (2, 18), (2, 17, 1), (0, 17)], ids=str
 )
-def test_a_table_that_does_not_fit_is_refused(diffusers_world: World, shape: tuple[int, ...]) -> None:
-    adapter = diffusers_world.adapter()
+def test_a_table_that_does_not_fit_is_refused(some_world: World, shape: tuple[int, ...]) -> None:
+    adapter = some_world.adapter()
     with pytest.raises(ValueError, match="per_sample has the shape"), adapter.scaled(per_sample=torch.ones(shape)):
         pass
     assert adapter.strengths == Strengths()
 
 
-def test_a_block_that_does_not_exist_is_refused(diffusers_world: World) -> None:
-    adapter = diffusers_world.adapter()
+def test_a_block_that_does_not_exist_is_refused(some_world: World) -> None:
+    adapter = some_world.adapter()
     with pytest.raises(ValueError, match="no block 'MID'"), adapter.scaled(blocks={"MID": 1.0}):
         pass
     with adapter.scaled(blocks={"IN00": 0.0}):  # a block without a site of this kind: vectors name them all
         pass
 
 
-def test_a_batch_that_is_no_multiple_of_the_samples_is_refused(diffusers_world: World) -> None:
-    adapter: Adapter = diffusers_world.adapter()
+def test_a_batch_that_is_no_multiple_of_the_samples_is_refused(some_world: World) -> None:
+    adapter: Adapter = some_world.adapter()
     with (
         adapter.attached(),
         adapter.scaled(per_sample=torch.tensor([0.5, 1.0])),
         pytest.raises(ValueError, match="a batch of 3 cannot have the strengths of 2 samples"),
     ):
-        diffusers_world.predict(3)
+        some_world.predict(3)
