@@ -35,6 +35,8 @@ MAY_CALL: dict[str, set[str]] = {
     "__init__": set(),
 }
 
+TEXTS = (".py", ".md", ".toml", ".ini", ".js", ".css", ".yml", ".yaml")
+
 HOST_IMPLEMENTATIONS = {"webui", "standalone"}
 
 
@@ -113,7 +115,10 @@ def test_hosts_are_chosen_in_one_place() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["lora_lab.cli", "lora_lab.dataset.scan", "lora_lab.dataset.captions", "lora_lab.training.settings", "lora_lab.ui.tab"],
+    [
+        "lora_lab.cli", "lora_lab.dataset.scan", "lora_lab.dataset.captions", "lora_lab.training.settings",
+        "lora_lab.ui.tab",
+    ],  # fmt: skip
 )
 def test_torch_is_not_imported_to_open_the_tab_or_show_help(module: str) -> None:
     if module.startswith("lora_lab.ui"):
@@ -124,7 +129,7 @@ def test_torch_is_not_imported_to_open_the_tab_or_show_help(module: str) -> None
 
 def test_no_path_of_a_machine_is_committed() -> None:
     words = ("/" + "work/", "/" + "tmp/", "pypi." + "org", "/" + "root/")
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\n")
-    texts = [ROOT / n for n in names if n.endswith((".py", ".md", ".toml", ".ini", ".js", ".css", ".yml", ".yaml")) and (ROOT / n).is_file()]
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    texts = [ROOT / n for n in listed.split("\n") if n.endswith(TEXTS) and (ROOT / n).is_file()]
     wrong = [str(p.relative_to(ROOT)) for p in texts if any(w in p.read_text(encoding="utf-8") for w in words)]
     assert not wrong
