@@ -36,7 +36,7 @@ FLAGS = [
     "--skip-version-check",
     "--no-hashing",
 ]
-START_SECONDS = 240
+START_SECONDS = 600
 SITES = (
     "mid_block_attentions_0_transformer_blocks_0_attn1_to_q",
     "mid_block_attentions_0_transformer_blocks_0_attn2_to_v",

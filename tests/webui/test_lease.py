@@ -85,7 +85,7 @@ def test_entering_and_leaving_costs_little(webui: Webui) -> None:
     assert found["lease"] < 0.01, found
 
 
-def test_another_checkpoint_in_the_same_object(webui: Webui, data: Path) -> None:
+def test_another_checkpoint(webui: Webui, data: Path) -> None:
     info = webui.check("settings")["info"]
     plain = webui.picture()
     webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "other.safetensors"})
