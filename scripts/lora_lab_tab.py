@@ -38,10 +38,9 @@ def ui_tabs() -> list[tuple[gr.Blocks, str, str]]:
 
 def build() -> gr.Blocks:
     """The tab of `lora_lab.ui` on the running webui."""
+    from lora_lab.host.webui import host
     from lora_lab.ui.context import UiContext
     from lora_lab.ui.tab import build as build_tab
-
-    from lora_lab.host.webui import host
 
     return build_tab(UiContext(host=host()))
 
