@@ -107,14 +107,8 @@ def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None,
     stepper = Stepper(settings, plan, adapter, chosen, encoder)
     check_space(checked.outputs, settings, plan, stepper.parameters)
     turns.adapter, turns.fit = adapter, _Fit(adapter, plan)
-    run = RunFacts(
-        session_id=session_id,
-        started_at=time.time(),
-        clip_skip=clip_skip,
-        precision=chosen.name,
-        optimizer=f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}",
-        full_hash=host.full_hash(info),
-    )
+    optimizer = f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}"
+    run = RunFacts(session_id, time.time(), clip_skip, chosen.name, optimizer, host.full_hash(info))
     return Session(
         origin=Origin(settings, plan, info, material.facts, run),
         material=material,
