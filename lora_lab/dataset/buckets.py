@@ -56,7 +56,7 @@ def place(size: Size, options: DatasetOptions, buckets: list[Size]) -> Placement
 
     Args:
         size: the picture's width and height, turned as its EXIF says.
-        buckets: from `make_buckets`, not empty.
+        buckets: from `make_buckets` (which is not empty for options that pass their `check`).
     """
     if not options.enable_bucket:
         return _cover(size, options.resolution)
@@ -79,22 +79,30 @@ def _cover(size: Size, bucket: Size) -> Placement:
 
 
 def _own_size(size: Size, options: DatasetOptions) -> Placement:
-    """bucket_no_upscale: shrink to the area if the picture is larger, then cut the sides down to the step."""
+    """bucket_no_upscale: shrink to the area if the picture is larger, then cut the sides down to the step.
+
+    Of the two ways to shrink (width on the step, or height on the step), kohya takes the one whose sides, both cut down
+    to the step, are nearer to the picture's shape; the second on a draw.
+    """
     step = options.bucket_reso_steps
     width, height = size
     area, ratio = options.resolution[0] * options.resolution[1], width / height
+    resized = size
     if width * height > area:
-        wide, high = math.sqrt(area * ratio), math.sqrt(area / ratio)
-        by_width = _rounded(wide, step), max(1, round(_rounded(wide, step) / ratio))
-        by_height = max(1, round(_rounded(high, step) * ratio)), _rounded(high, step)
-        resized = min((by_width, by_height), key=lambda s: abs(s[0] / s[1] - ratio))
-    else:
-        resized = size
+        wide = math.sqrt(area * ratio)
+        by_width, by_height = _floored(wide, step), _floored(area / wide, step)
+        width_error = abs(by_width / _floored(by_width / ratio, step) - ratio)
+        height_error = abs(_floored(by_height * ratio, step) / by_height - ratio)
+        if width_error < height_error:
+            resized = (by_width, max(1, int(by_width / ratio + 0.5)))
+        else:
+            resized = (max(1, int(by_height * ratio + 0.5)), by_height)
     bucket = (max(step, resized[0] // step * step), max(step, resized[1] // step * step))
     if bucket[0] > resized[0] or bucket[1] > resized[1]:
         return _cover(size, bucket)  # smaller than one step: it must be enlarged a little after all
     return Placement(bucket, resized, abs(bucket[0] / bucket[1] - ratio))
 
 
-def _rounded(side: float, step: int) -> int:
-    return max(step, int(side / step + 0.5) * step)
+def _floored(side: float, step: int) -> int:
+    """Rounded to whole pixels, then down to the step, at least one step (kohya would divide by nothing)."""
+    return max(step, int(side + 0.5) // step * step)

@@ -17,24 +17,31 @@ def split_tags(caption: str, separator: str = ",") -> list[str]:
     return [piece for piece in (part.strip() for part in caption.split(separator)) if piece]
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines that are not empty, trimmed. Only CR and LF end a line: other marks are text."""
+    return [line for line in (part.strip() for part in re.split(r"[\r\n]+", text)) if line]
+
+
 def first_line(text: str) -> str:
-    """What kohya trains on without enable_wildcard: the first line that is not empty."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+    """What is trained on without enable_wildcard: the first line that is not empty."""
+    return next(iter(lines_of(text)), "")
 
 
 def process(text: str, options: DatasetOptions, epoch: int, r: random.Random) -> str:
     """The caption of an item in an epoch (1-based).
 
     Order: prefix and suffix, dropout of the whole caption, wildcards, kept front, shuffle, dropout of single tags,
-    secondary separator.
+    secondary separator. Only the first line is used, or with enable_wildcard a random one; prefix and suffix go to the
+    line that is used (kohya's go to the first and the last of all).
     """
-    caption = text if options.enable_wildcard else first_line(text)
-    caption = " ".join(part for part in (options.caption_prefix, caption, options.caption_suffix) if part)
-    if options.caption_dropout_rate and r.random() < options.caption_dropout_rate:
-        return ""
     every = options.caption_dropout_every_n_epochs
-    if every and epoch % every == 0:
+    rate = options.caption_dropout_rate
+    if (rate and r.random() < rate) or (every and epoch % every == 0):
         return ""
+    caption = first_line(text)
+    if options.enable_wildcard:
+        caption = r.choice(lines_of(text) or [""])
+    caption = " ".join(part for part in (options.caption_prefix, caption, options.caption_suffix) if part)
     if options.enable_wildcard:
         caption = wildcards(caption, r)
     if options.shuffle_caption or options.caption_tag_dropout_rate:
@@ -44,12 +51,12 @@ def process(text: str, options: DatasetOptions, epoch: int, r: random.Random) ->
     return caption
 
 
-def wildcards(text: str, r: random.Random) -> str:
-    """A random line of several, then one choice of each ``{a|b}``; ``{{`` and ``}}`` stand for single braces."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = r.choice(lines) if lines else ""
-    line = line.replace("{{", "\0").replace("}}", "\1")
-    line = re.sub(r"\{([^{}]*)\}", lambda found: r.choice(found[1].split("|")), line)
+def wildcards(line: str, r: random.Random) -> str:
+    """One choice of each ``{a|b}``, inner ones first; ``{{`` and ``}}`` stand for single braces."""
+    line = line.replace("\0", "").replace("\1", "").replace("{{", "\0").replace("}}", "\1")
+    found = 1
+    while found:  # ends: each round takes braces away
+        line, found = re.subn(r"\{([^{}]+)\}", lambda match: r.choice(match[1].split("|")), line)
     return line.replace("\0", "{").replace("\1", "}")
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from lora_lab.dataset import captions, pictures
 from lora_lab.dataset.buckets import Size
 from lora_lab.dataset.latents import LatentCache, LatentKey
+from lora_lab.dataset.problems import told
 from lora_lab.dataset.scan import Item, ScanReport, epoch_items, require_pictures
 from lora_lab.errors import DatasetError
 
@@ -74,6 +75,7 @@ class Dataset:
         self._items = [item for item, count in epoch_items(report) for _ in range(count)]
         self._hashes: dict[Path, str] = {}
         self._cache = LatentCache(cache_dir if self.options.cache_latents_to_disk else None)
+        self._cached = self.options.caches
         self._encode: Encode | None = None
         self._vae = ""
 
@@ -97,17 +99,16 @@ class Dataset:
             DatasetError: a picture cannot be decoded, or its latent is no number.
         """
         self._encode, self._vae = encode, vae_identity
-        if not (self.options.cache_latents or self.options.cache_latents_to_disk):
+        if not self._cached:
             return
-        wanted = list(dict.fromkeys((self._places[id(i)], f) for i in self._items for f in self._flips()))
-        groups: dict[Size, list[tuple[Item, bool]]] = defaultdict(list)
-        done = 0
-        for place, flipped in wanted:
-            item = self.report.items[place]
-            if self._cache.get(self._key(item, flipped)) is None:
-                groups[item.placement.bucket].append((item, flipped))
-            else:
-                done += 1
+        flips = (False, True) if self.options.flip_aug else (False,)
+        items = {id(item): item for item in self._items}.values()
+        wanted = [_View(item, flipped, item.placement.centre()) for item in items for flipped in flips]
+        groups: dict[Size, list[_View]] = defaultdict(list)
+        for view in wanted:
+            if self._cache.get(self._key(view)) is None:
+                groups[view.item.placement.bucket].append(view)
+        done = len(wanted) - sum(map(len, groups.values()))
         yield done, len(wanted)
         for group in groups.values():
             for start in range(0, len(group), self.options.vae_batch_size):
@@ -137,15 +138,15 @@ class Dataset:
             DatasetError: a picture that is not cached has vanished, or cannot be decoded.
         """
         items = [self._items[i] for i in plan.indices]
-        latents, crops = zip(*(self._latent(i, plan.epoch) for i in plan.indices), strict=True)
+        views = [self._view(i, plan.epoch) for i in plan.indices]
         weights = [self.options.prior_loss_weight if item.subset.regularisation else 1.0 for item in items]
         return Batch(
-            latents=torch.stack(latents),
+            latents=torch.stack(self._latents(views)),
             captions=[self.caption(i, plan.epoch) for i in plan.indices],
             weights=torch.tensor(weights, dtype=torch.float32),
             item_keys=[self._places[id(item)] for item in items],
             original_sizes=[item.picture.size for item in items],
-            crops=list(crops),
+            crops=[view.crop for view in views],
             target_size=items[0].placement.bucket,
         )
 
@@ -154,66 +155,81 @@ class Dataset:
         text = self._items[index].picture.caption
         return captions.process(text, self.options, epoch, self._random("caption", epoch, index))
 
-    def _flips(self) -> tuple[bool, ...]:
-        return (False, True) if self.options.flip_aug else (False,)
-
-    def _latent(self, index: int, epoch: int) -> tuple[Tensor, Size]:
-        """An item's latent and where its crop lies."""
+    def _view(self, index: int, epoch: int) -> _View:
+        """How an item of the epoch's items is seen this time."""
         item = self._items[index]
         r = self._random("picture", epoch, index)
         flipped = self.options.flip_aug and r.random() < 0.5
         place = item.placement
-        if self.options.cache_latents or self.options.cache_latents_to_disk:
-            found = self._cache.get(self._key(item, flipped))
-            if found is None:
-                self._encode_part([(item, flipped)])
-                found = self._cache.get(self._key(item, flipped))
-            assert found is not None
-            return found, place.centre()
-        crop = place.centre()
-        if self.options.random_crop:
-            crop = (r.randint(0, place.resized[0] - place.bucket[0]), r.randint(0, place.resized[1] - place.bucket[1]))
-        return self._encoded([_pixels(item, flipped, crop)], [item])[0], crop
+        if not self.options.random_crop:
+            return _View(item, flipped, place.centre())
+        room = (place.resized[0] - place.bucket[0], place.resized[1] - place.bucket[1])
+        return _View(item, flipped, (r.randint(0, room[0]), r.randint(0, room[1])))
 
-    def _encode_part(self, part: list[tuple[Item, bool]]) -> None:
-        pixels = [_pixels(item, flipped, item.placement.centre()) for item, flipped in part]
-        for (item, flipped), latent in zip(part, self._encoded(pixels, [item for item, _ in part]), strict=True):
-            self._cache.put(self._key(item, flipped), latent)
+    def _latents(self, views: list[_View]) -> list[Tensor]:
+        """From the cache, else encoded in one go."""
+        if not self._cached:
+            return self._encoded(views)
+        missing = [view for view in dict.fromkeys(views) if self._cache.get(self._key(view)) is None]
+        if missing:
+            self._encode_part(missing)
+        return [self._cache[self._key(view)] for view in views]
 
-    def _encoded(self, pixels: list[Tensor], items: list[Item]) -> list[Tensor]:
+    def _encode_part(self, views: list[_View]) -> None:
+        for view, latent in zip(views, self._encoded(views), strict=True):
+            self._cache.put(self._key(view), latent)
+
+    def _encoded(self, views: list[_View]) -> list[Tensor]:
         if self._encode is None:
             raise RuntimeError("prepare() comes before load()")
-        latents = self._encode(torch.stack(pixels)).float().cpu()
-        for latent, item in zip(latents, items, strict=True):
+        pixels = torch.stack([_pixels(view) for view in views])
+        latents = self._encode(pixels).float().cpu()
+        for latent, view in zip(latents, views, strict=True):
             if not bool(torch.isfinite(latent).all()):
                 remedy = "start the host with --no-half-vae, or load another VAE"
-                raise DatasetError("the VAE makes no numbers of this picture", file=item.picture.path, remedy=remedy)
+                what = "the VAE makes no numbers of this picture"
+                raise DatasetError(what, file=told(view.item.picture.path), remedy=remedy)
         return [latent.clone() for latent in latents]
 
-    def _key(self, item: Item, flipped: bool) -> LatentKey:
-        path = item.picture.path
+    def _key(self, view: _View) -> LatentKey:
+        path = view.item.picture.path
         if path not in self._hashes:
             try:
                 self._hashes[path] = pictures.content_hash(path)
             except OSError as error:
-                raise _unreadable(item, error) from error
-        return LatentKey(self._hashes[path], self._vae, item.placement, flipped)
+                raise _unreadable(view.item, error) from error
+        return LatentKey(self._hashes[path], self._vae, view.item.placement, view.flipped)
 
     def _random(self, what: str, epoch: int, index: int) -> random.Random:
         # A text seeds by its hash (version 2), the same in every process; a tuple would not.
         return random.Random(f"{what} {self.options.seed} {epoch} {index}")
 
 
-def _pixels(item: Item, flipped: bool, crop: Size) -> Tensor:
+@dataclass(frozen=True)
+class _View:
+    """An item as one batch sees it."""
+
+    item: Item
+    flipped: bool
+    crop: Size
+
+
+def _pixels(view: _View) -> Tensor:
     """(3, h, w) in -1..1."""
+    item = view.item
     try:
-        picture = pictures.load(item.picture.path, item.placement, crop)
-    except (OSError, ValueError, SyntaxError) as error:
+        picture = pictures.load(item.picture.path, item.placement, view.crop, size=item.picture.size)
+    except OSError as error:
         raise _unreadable(item, error) from error
     array = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)
-    return array.flip(2) if flipped else array
+    return array.flip(2) if view.flipped else array
 
 
-def _unreadable(item: Item, error: Exception) -> DatasetError:
-    what = f"the picture cannot be read ({type(error).__name__})"
-    return DatasetError(what, file=item.picture.path, remedy="replace it, or take it out of the folder")
+def _unreadable(item: Item, error: OSError) -> DatasetError:
+    path = item.picture.path
+    if not path.exists():
+        remedy = "put it back, or check the dataset again"
+        return DatasetError("the picture is gone since the dataset was checked", file=told(path), remedy=remedy)
+    why = error.strerror or str(error) or type(error).__name__
+    remedy = "replace it or take it out of the folder, and check the dataset again"
+    return DatasetError(f"the picture cannot be read: {why}", file=told(path), remedy=remedy)

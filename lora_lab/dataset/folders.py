@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_lab.dataset.buckets import Size
-from lora_lab.dataset.pictures import EXTENSIONS, OTHER_PICTURES, read_header
-from lora_lab.dataset.problems import Problem
+from lora_lab.dataset.caption_files import caption_path, left_over, read_caption
+from lora_lab.dataset.pictures import EXTENSIONS, OTHER_PICTURES, Header, read_header
+from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import DatasetError
 
-MAX_CAPTION_BYTES = 64_000
-"""A caption file above this is no caption: 225 tokens are about a thousand letters."""
 THREADS = min(8, 2 * (os.cpu_count() or 1))
+HELD_OUT = frozenset({"validation", "val", "test"})
+"""Folders that nobody means to train on."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Subset:
 def read_root(root: Path, extension: str, *, regularisation: bool = False) -> tuple[list[Subset], list[Problem]]:
     """All subsets below a dataset's folder, and what is wrong with them.
 
-    A folder that holds pictures itself, and no ``<repeats>_<name>`` folder, is one subset with 1 repeat.
+    A folder that holds pictures itself, and no ``<repeats>_<name>`` folder, is one subset with 1 repeat. Names that
+    begin with a dot are passed over, as by kohya's scripts.
 
     Args:
         root: the parent of the ``<repeats>_<name>`` folders.
@@ -56,32 +58,40 @@ def read_root(root: Path, extension: str, *, regularisation: bool = False) -> tu
     Raises:
         DatasetError: there is no such folder, or it cannot be read.
     """
-    if not root.is_dir():
+    try:
+        there = root.is_dir()
+    except (OSError, ValueError):  # a name that no file system takes
+        there = False
+    if not there:
         raise DatasetError("there is no such folder", file=root, remedy="choose the folder that holds your pictures")
     try:
-        entries = sorted(root.iterdir())
+        entries = _entries(root)
     except OSError as error:
         what = f"the folder cannot be read ({error.strerror})"
         raise DatasetError(what, file=root, remedy="check its rights") from error
-    problems: list[Problem] = []
-    named = [(path, *found) for path in entries if path.is_dir() and (found := parse_name(path.name))]
+    folders = [path for path in entries if path.is_dir()]
+    named = [(path, *found) for path in folders if (found := parse_name(path.name))]
+    problems = [_unnamed(path) for path in folders if not parse_name(path.name) and _holds(path)]
+    stray = any(_is_picture(path) for path in entries)
     if not named:
-        return _leaf(root, entries, extension, regularisation)
-    problems += [_no_repeats(path) for path in entries if path.is_dir() and not parse_name(path.name) and _holds(path)]
-    if any(_is_picture(path) for path in entries):
+        subsets, more = _leaf(root, extension, regularisation) if stray else ([], [])
+        if not stray and not problems:
+            more = [_empty(root)]
+        return subsets, problems + more
+    if stray:
         why = "pictures beside the <repeats>_<name> folders are not trained on"
-        problems.append(Problem(str(root), "stray-pictures", why, "move them into one of the folders"))
+        problems.append(Problem(told(root), "stray-pictures", why, "move them into one of the folders"))
     subsets = []
     for path, repeats, name in named:
-        subset, found_problems = read_subset(path, repeats, name, extension, regularisation=regularisation)
+        subset, more = read_subset(path, repeats, name, extension, regularisation=regularisation)
         subsets.append(subset)
-        problems += found_problems
+        problems += more
     return subsets, problems
 
 
 def parse_name(folder: str) -> tuple[int, str] | None:
     """``10_mika dress`` to (10, "mika dress"); None where there are no repeats, or fewer than 1."""
-    found = re.fullmatch(r"(\d{1,6})_(.+)", folder)
+    found = re.fullmatch(r"([0-9]{1,6})_(.+)", folder, re.DOTALL)
     return (int(found[1]), found[2].strip()) if found and int(found[1]) >= 1 else None
 
 
@@ -89,14 +99,15 @@ def read_subset(
     folder: Path, repeats: int, name: str, extension: str, *, regularisation: bool = False
 ) -> tuple[Subset, list[Problem]]:
     """The pictures of one folder with their captions; broken ones are left out and named."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    try:
+        entries = _entries(folder)
+    except OSError as error:
+        why = f"the folder cannot be read ({error.strerror})"
+        problem = Problem(told(folder), "unreadable-folder", why, "check its rights", "error")
+        return Subset(folder, name, repeats, (), regularisation), [problem]
+    files = [path for path in entries if path.is_file()]
     paths = [path for path in files if path.suffix.lower() in EXTENSIONS]
-    problems = [
-        Problem(str(path), "unknown-format", f"{path.suffix} pictures are not trained on", "save it as a PNG")
-        for path in files
-        if path.suffix.lower() in OTHER_PICTURES
-    ]
-    problems += _shared_stems(paths)
+    problems = _odd(entries, files) + _shared_stems(paths) + left_over(files, paths, extension)
     with ThreadPoolExecutor(THREADS) as pool:
         headers = list(pool.map(read_header, paths))
     pictures = []
@@ -104,71 +115,67 @@ def read_subset(
         if isinstance(header, Problem):
             problems.append(header)
             continue
-        text, found = read_caption(path.with_suffix(extension))
+        picture, found = _picture(path, header, name, extension)
+        pictures.append(picture)
         problems += found
-        pictures.append(Picture(path, header.size, name if text is None else text, text is not None, header.has_alpha))
     if not pictures:
         why = "no picture in it can be used"
-        problems.append(Problem(str(folder), "empty-subset", why, "put png, jpg or webp pictures into it", "error"))
+        problems.append(Problem(told(folder), "empty-subset", why, "put png, jpg or webp pictures into it", "error"))
     return Subset(folder, name, repeats, tuple(pictures), regularisation), problems
 
 
-def read_caption(path: Path) -> tuple[str | None, list[Problem]]:
-    """A caption file's text, None where there is none (or nothing in it), and what is odd about it."""
-    try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_CAPTION_BYTES else None
-    except FileNotFoundError:
-        return None, []
-    except OSError as error:
-        return None, [Problem(str(path), "caption-unreadable", f"{error.strerror}", "check its rights")]
-    if data is None:
-        why = f"it has {path.stat().st_size:,} bytes, which is no caption; the folder's name is used"
-        return None, [Problem(str(path), "caption-too-long", why, "shorten it to the tags of this picture")]
-    problems = []
-    if data.startswith(b"\xef\xbb\xbf"):
-        data = data[3:]
-        why = "it begins with a byte order mark, which kohya's scripts take for a part of the first tag"
-        problems.append(Problem(str(path), "caption-bom", why, "save it as UTF-8 without BOM", "note"))
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-        why = "it is not UTF-8; it was read as Latin-1"
-        problems.append(Problem(str(path), "caption-encoding", why, "save it as UTF-8"))
-    text = text.replace("\0", "").strip()
-    if not text:
-        why = "the caption file is empty; the folder's name is used"
-        return None, [*problems, Problem(str(path), "caption-empty", why, "write its tags, or delete the file")]
-    return text, problems
+def _picture(path: Path, header: Header, name: str, extension: str) -> tuple[Picture, list[Problem]]:
+    text, problems = read_caption(caption_path(path, extension))
+    return Picture(path, header.size, name if text is None else text, text is not None, header.has_alpha), problems
 
 
-def _leaf(
-    root: Path, entries: list[Path], extension: str, regularisation: bool
-) -> tuple[list[Subset], list[Problem]]:
-    """A folder without ``<repeats>_<name>`` folders: one subset if it holds pictures itself."""
-    problems = [_no_repeats(path) for path in entries if path.is_dir() and _holds(path)]
-    found = parse_name(root.name)
-    if not any(_is_picture(path) for path in entries):
-        if not problems:
-            why = "there is no picture in it"
-            remedy = "choose the folder that holds <repeats>_<name> folders"
-            problems = [Problem(str(root), "empty", why, remedy, "error")]
-        return [], problems
-    repeats, name = found or (1, root.name)
-    why = f"it holds pictures itself: taken as one concept '{name}' with {repeats} repeats"
-    problems.append(Problem(str(root), "leaf-folder", why, "choose its parent to train several concepts", "note"))
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; names that begin with a dot are not looked at (macOS writes ``._a.png``)."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _leaf(root: Path, extension: str, regularisation: bool) -> tuple[list[Subset], list[Problem]]:
+    """A folder that holds pictures itself is one subset."""
+    repeats, name = parse_name(root.name) or (1, root.name)
+    times = "1 repeat" if repeats == 1 else f"{repeats} repeats"
+    why = f"it holds pictures itself: taken as one concept '{name}' with {times}"
+    leaf = Problem(told(root), "leaf-folder", why, "choose its parent to train several concepts", "note")
     subset, more = read_subset(root, repeats, name, extension, regularisation=regularisation)
-    return [subset], problems + more
+    # Folders beside the pictures were named already, for what they lack.
+    return [subset], [leaf, *(p for p in more if p.rule != "nested-folder")]
 
 
-def _no_repeats(path: Path) -> Problem:
+def _unnamed(path: Path) -> Problem:
+    if path.name.lower() in HELD_OUT:
+        why = "it looks like held-out pictures, and is not trained on"
+        return Problem(told(path), "held-out", why, "set validation_data_dir to it to measure with them", "note")
     why = "its name does not begin with the repeats, so it is not trained on"
-    return Problem(str(path), "no-repeats", why, f"rename it, for instance to 1_{path.name}")
+    if re.match(r"[-+]?[0-9.]+_", path.name):
+        why = "its repeats are no whole number above 0, so it is not trained on"
+    words = re.sub(r"^[-+]?[0-9.]+_", "", path.name) or "name"
+    return Problem(told(path), "no-repeats", why, f"rename it, for instance to 1_{words}", "error")
+
+
+def _empty(root: Path) -> Problem:
+    remedy = "choose the folder that holds <repeats>_<name> folders"
+    return Problem(told(root), "empty", "there is no picture in it", remedy, "error")
+
+
+def _odd(entries: list[Path], files: list[Path]) -> list[Problem]:
+    """Pictures of kinds that are not read, and pictures one folder too deep."""
+    problems = [
+        Problem(told(path), "unknown-format", f"{path.suffix} pictures are not trained on", "save it as a PNG", "error")
+        for path in files
+        if path.suffix.lower() in OTHER_PICTURES
+    ]
+    deeper = [path for path in entries if path.is_dir() and _holds(path)]
+    why = "pictures in a folder within a concept's folder are not trained on"
+    return problems + [Problem(told(path), "nested-folder", why, "move them one folder up") for path in deeper]
 
 
 def _holds(folder: Path) -> bool:
     try:
-        return any(_is_picture(path) for path in folder.iterdir())
+        return any(_is_picture(path) for path in _entries(folder))
     except OSError:
         return False
 
@@ -183,7 +190,7 @@ def _shared_stems(paths: list[Path]) -> list[Problem]:
     for path in paths:
         stems[path.stem].append(path)
     return [
-        Problem(str(same[1]), "shared-caption", f"it shares its caption file with {same[0].name}", "rename one of them")
+        Problem(told(other), "shared-caption", f"it shares its caption file with {same[0].name}", "rename one of them")
         for same in stems.values()
-        if len(same) > 1
+        for other in same[1:]
     ]

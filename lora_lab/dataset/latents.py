@@ -62,6 +62,14 @@ class LatentCache:
                 self._memory[key] = found
         return self._memory.get(key)
 
+    def __getitem__(self, key: LatentKey) -> Tensor:
+        """A latent that was put before.
+
+        Raises:
+            KeyError: it was not.
+        """
+        return self._memory[key]
+
     def put(self, key: LatentKey, latent: Tensor) -> None:
         """Keep a latent. A disk that is full or may not be written to leaves it in memory, and `warning` says so."""
         self._memory[key] = latent
@@ -74,7 +82,8 @@ class LatentCache:
             save_file({"latent": latent.contiguous()}, str(part))
             part.replace(file)
         except (OSError, SafetensorError) as error:
-            self.warning = f"latents are kept in memory only: {self._folder} cannot be written to ({error})"
+            what = f"{self._folder} cannot be written to ({error})"
+            self.warning = f"latents are kept in memory only from here on: {what}"
             with suppress(OSError):
                 part.unlink()
 
@@ -91,8 +100,9 @@ def _read(file: Path, placement: Placement) -> Tensor | None:
     if not file.is_file():
         return None
     try:
-        latent = load_file(str(file))["latent"]
-    except (OSError, SafetensorError, KeyError):
-        return None
+        # A copy: what safetensors hands out is the mapped file itself, which nobody could delete or replace then.
+        latent = load_file(str(file))["latent"].to(torch.float32, copy=True)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError):
+        return None  # damaged, or of another make: encoded again and replaced
     right = latent.shape == (4, placement.bucket[1] // 8, placement.bucket[0] // 8)
     return latent if right and bool(torch.isfinite(latent).all()) else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -26,3 +28,8 @@ class Problem:
     def to_json(self) -> dict[str, str]:
         """Plain values."""
         return asdict(self)
+
+
+def told(path: Path) -> str:
+    """A path that can be printed: a name that is no Unicode (Linux allows any bytes) gets question marks."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_lab.dataset.buckets import Placement, Size, make_buckets, place
-from lora_lab.dataset.captions import split_tags
+from lora_lab.dataset.captions import first_line, lines_of, split_tags
 from lora_lab.dataset.folders import Picture, Subset, read_root
 from lora_lab.dataset.options import DatasetOptions
-from lora_lab.dataset.problems import Problem
+from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import DatasetError
 
 UPSCALED = 0.6
@@ -67,10 +67,9 @@ class ScanReport:
 
     def tag_frequency(self) -> dict[str, dict[str, int]]:
         """Folder -> tag in lower case -> captions that have it (kohya's ss_tag_frequency; repeats not counted)."""
+        wild = self.options.enable_wildcard
         return {
-            subset.folder.name: dict(
-                Counter(tag.lower() for picture in subset.pictures for tag in split_tags(picture.caption))
-            )
+            subset.folder.name: dict(Counter(tag.lower() for p in subset.pictures for tag in _tags(p.caption, wild)))
             for subset in self.subsets
             if not subset.regularisation
         }
@@ -81,7 +80,7 @@ class ScanReport:
             "images": self.images,
             "subsets": [
                 {
-                    "folder": str(s.folder), "name": s.name, "repeats": s.repeats, "images": len(s.pictures),
+                    "folder": told(s.folder), "name": s.name, "repeats": s.repeats, "images": len(s.pictures),
                     "captions": sum(p.has_caption for p in s.pictures), "regularisation": s.regularisation,
                 }
                 for s in self.subsets
@@ -133,26 +132,28 @@ def require_pictures(report: ScanReport) -> None:
 def epoch_items(report: ScanReport) -> list[tuple[Item, int]]:
     """Each picture of an epoch and how often it comes.
 
-    Training pictures come `repeats` times. Regularisation pictures are entered in order until there are as many as
-    training items (kohya): too few are repeated in turn, of too many the rest is unused.
+    Training pictures come `repeats` times. Regularisation pictures are entered in order with their own repeats until
+    there are at least as many as training items (kohya; the last one entered may go beyond); too few get one repeat
+    more in turn, of too many the rest is unused.
     """
     train = [(item, item.subset.repeats) for item in report.items if not item.subset.regularisation]
     reg = [item for item in report.items if item.subset.regularisation]
     wanted = sum(repeats for _, repeats in train)
-    if not reg or not wanted:
-        return train
-    counts = [0] * len(reg)
-    left = wanted
-    first = True
-    while left > 0:
-        for i, item in enumerate(reg):
-            take = min(left, item.subset.repeats if first else 1)
-            counts[i] += take
-            left -= take
-            if left == 0:
-                break
-        first = False
-    return train + [(item, count) for item, count in zip(reg, counts, strict=True) if count]
+    counts: list[int] = []
+    short = wanted
+    for item in reg:
+        if short <= 0:
+            break
+        counts.append(item.subset.repeats)
+        short -= item.subset.repeats
+    short = max(0, short)
+    counts = [count + short // len(counts) + (i < short % len(counts)) for i, count in enumerate(counts)]
+    return train + list(zip(reg, counts, strict=False))
+
+
+def _tags(caption: str, wild: bool) -> list[str]:
+    """The tags that training may see of a caption file."""
+    return split_tags(",".join(lines_of(caption)) if wild else first_line(caption))
 
 
 def _has_entries(folder: Path) -> bool:
@@ -162,7 +163,7 @@ def _has_entries(folder: Path) -> bool:
 
 def _item_problems(item: Item, options: DatasetOptions) -> list[Problem]:
     found = []
-    name, (width, height) = str(item.picture.path), item.picture.size
+    name, (width, height) = told(item.picture.path), item.picture.size
     bucket, resized = item.placement.bucket, item.placement.resized
     if width < resized[0] * UPSCALED:
         why = f"{width} x {height} pixels must be enlarged to {resized[0]} x {resized[1]}, which makes it soft"
@@ -185,8 +186,9 @@ def _caption_problems(subset: Subset) -> list[Problem]:
         return []
     if len(bare) == len(subset.pictures):
         why = f"no picture has a caption: all are trained on the folder's word '{subset.name}' (keyword style)"
-        return [Problem(str(subset.folder), "keyword-style", why, "tag them if the parts are to be promptable", "note")]
+        remedy = "tag them if the parts are to be promptable"
+        return [Problem(told(subset.folder), "keyword-style", why, remedy, "note")]
     return [
-        Problem(str(p.path), "no-caption", f"it has no caption, others have: trained on '{subset.name}'", "tag it")
+        Problem(told(p.path), "no-caption", f"it has no caption, others have: trained on '{subset.name}'", "tag it")
         for p in bare
     ]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from lora_lab.dataset.pictures import to_rgb
+from lora_lab.dataset import pictures
+from lora_lab.dataset.buckets import Placement
 
 SIDE = 256
 """Longest side in pixels."""
@@ -20,17 +23,38 @@ def thumbnail(path: Path, folder: Path) -> Path:
     Raises:
         OSError: the picture cannot be decoded, or the folder not be written to.
     """
+    return _kept(path, folder, "", lambda: pictures.small(path, SIDE))
+
+
+def training_view(path: Path, placement: Placement, folder: Path) -> Path:
+    """The very crop that training sees (centred), made small, kept like a thumbnail.
+
+    Args:
+        path: a usable picture.
+        placement: from `buckets.place`, or the item's.
+        folder: where to keep it.
+
+    Raises:
+        OSError: the picture cannot be decoded, or the folder not be written to.
+    """
+
+    def make() -> Image.Image:
+        picture = pictures.load(path, placement)
+        picture.thumbnail((SIDE, SIDE))
+        return picture
+
+    return _kept(path, folder, f"{placement.resized} {placement.bucket}", make)
+
+
+def _kept(path: Path, folder: Path, kind: str, make: Callable[[], Image.Image]) -> Path:
     state = path.stat()
-    name = hashlib.sha256(f"{path} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:32]
-    small = folder / f"{name}.jpg"
+    told = f" {state.st_size} {state.st_mtime_ns} {kind}".encode()
+    small = folder / f"{hashlib.sha256(os.fsencode(path) + told).hexdigest()[:32]}.jpg"
     if small.is_file():
         return small
     folder.mkdir(parents=True, exist_ok=True)
-    with Image.open(path) as file:
-        file.draft("RGB", (SIDE, SIDE))
-        picture = to_rgb(ImageOps.exif_transpose(file) or file)
-    picture.thumbnail((SIDE, SIDE))
-    part = small.with_suffix(f".{os.getpid()}.part")
+    picture = make()
+    part = small.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
     picture.save(part, "JPEG", quality=88)
     part.replace(small)
     return small

@@ -17,14 +17,28 @@ SD15 = DatasetOptions()
 
 def test_kohyas_list_for_512_with_its_defaults() -> None:
     # The list that kohya's scripts print for --resolution=512 --enable_bucket.
-    expected = {
-        (256, 1024), (256, 960), (256, 896), (256, 832), (256, 768),
-        (320, 768), (320, 704), (384, 640), (448, 576), (512, 512),
-    }  # fmt: skip
-    found = set(make_buckets(SD15))
-    assert (512, 512) in found
-    assert {(256, 1024), (320, 768), (384, 640), (448, 576)} <= found
-    assert found <= expected | {(h, w) for w, h in expected}
+    half = [
+        (256, 832), (256, 896), (256, 960), (256, 1024), (320, 704), (320, 768), (384, 640), (448, 576),
+    ]  # fmt: skip
+    assert make_buckets(SD15) == sorted([*half, (512, 512), *((h, w) for w, h in half)])
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 8), st.integers(1, 80), st.integers(0, 80))
+def test_options_that_pass_always_leave_a_bucket(w: int, h: int, step: int, low: int, more: int) -> None:
+    options = DatasetOptions(
+        resolution=(w * 8, h * 8), bucket_reso_steps=step * 8, min_bucket_reso=low * 8,
+        max_bucket_reso=max(w, h) * 8 + more * 8,
+    )  # fmt: skip
+    try:
+        options.check()
+    except SettingsError:
+        return
+    buckets = make_buckets(options)
+    assert buckets
+    for bucket in buckets:
+        assert bucket[0] % (step * 8) == bucket[1] % (step * 8) == 0
+        assert bucket[0] * bucket[1] <= w * h * 64
+        assert max(bucket) <= -(-options.max_bucket_reso // (step * 8)) * step * 8
 
 
 @given(
@@ -70,6 +84,25 @@ def test_a_small_picture_is_not_enlarged_when_that_is_asked_for() -> None:
     assert placement.bucket == (256, 192)
 
 
+@pytest.mark.parametrize(
+    ("size", "resized", "bucket"),
+    [
+        # 1000 x 600, area 512^2: sides 661 x 397, on the step 640 x 384 (1.667) either way: a draw, height decides.
+        ((1000, 600), (640, 384), (640, 384)),
+        # 1920 x 1080: 683 x 384. Width on the step gives 640 x 320 (2.0), height 384 gives 640 x 384 (1.667): nearer.
+        ((1920, 1080), (683, 384), (640, 384)),
+        # 1200 x 1600: 443 x 591. Width 384 gives 384 x 512 (0.75, exact), height 576 gives 384 x 576 (0.667).
+        ((1200, 1600), (384, 512), (384, 512)),
+    ],
+)
+def test_shrinking_without_buckets_of_a_list(
+    size: tuple[int, int], resized: tuple[int, int], bucket: tuple[int, int]
+) -> None:
+    options = replace(SD15, bucket_no_upscale=True)
+    placement = place(size, options, make_buckets(options))
+    assert (placement.resized, placement.bucket) == (resized, bucket)
+
+
 def test_without_buckets_everything_has_the_resolution() -> None:
     options = replace(SD15, enable_bucket=False, resolution=(512, 768))
     assert place((1000, 1000), options, []).bucket == (512, 768)
@@ -79,7 +112,11 @@ def test_without_buckets_everything_has_the_resolution() -> None:
     "wrong",
     [
         {"min_bucket_reso": 600}, {"max_bucket_reso": 256}, {"train_batch_size": 0}, {"bucket_reso_steps": 12},
-        {"random_crop": True, "cache_latents": True}, {"resolution": (0, 512)},
+        {"random_crop": True, "cache_latents": True}, {"resolution": (0, 512)}, {"resolution": (500, 512)},
+        {"random_crop": True, "cache_latents": False, "cache_latents_to_disk": True}, {"vae_batch_size": 0},
+        {"caption_extension": "txt"}, {"caption_extension": ""}, {"caption_extension": ".png"},
+        {"caption_extension": "./../x"}, {"min_bucket_reso": 0},
+        {"resolution": (64, 64), "min_bucket_reso": 64, "bucket_reso_steps": 128},
     ],
 )  # fmt: skip
 def test_contradictions_are_refused_with_a_remedy(wrong: dict[str, object]) -> None:

@@ -63,5 +63,31 @@ def test_wildcards_choose_and_double_braces_stay() -> None:
     assert {run("one\ntwo", s, enable_wildcard=True) for s in range(20)} == {"one", "two"}
 
 
+def test_wildcards_within_wildcards() -> None:
+    found = {wildcards("{a|x {b|c} y} d", random.Random(s)) for s in range(60)}
+    assert found == {"a d", "x b y d", "x c y d"}
+    assert wildcards("{} } {", random.Random(0)) == "{} } {"
+
+
+@given(st.text(), st.integers(0, 9))
+def test_wildcards_take_any_text(text: str, seed: int) -> None:
+    wildcards(text, random.Random(seed))
+
+
+def test_prefix_and_suffix_go_to_the_line_that_is_used() -> None:
+    options = {"enable_wildcard": True, "caption_prefix": "{p|q},", "caption_suffix": "s"}
+    found = {run("a\r\n\r\nb\n", s, **options) for s in range(60)}
+    assert found == {"p, a s", "q, a s", "p, b s", "q, b s"}
+    assert run("\n\n a \nb") == "a"
+    assert run("one\u2028still one\x0band on\ntwo") == "one\u2028still one\x0band on"
+
+
+def test_the_order_is_kohyas() -> None:
+    # The prefix counts as a kept tag, wildcards are chosen before tags move, the second separator comes last.
+    options = {"caption_prefix": "p,", "enable_wildcard": True, "shuffle_caption": True, "keep_tokens": 1}
+    found = {run("{a|b};;;c, d", s, secondary_separator=";;;", **options) for s in range(80)}
+    assert found == {"p, a,c, d", "p, b,c, d", "p, d, a,c", "p, d, b,c"}
+
+
 def test_the_same_seed_gives_the_same_caption() -> None:
     assert len({run("a, b, c, d, e", 5, shuffle_caption=True) for _ in range(5)}) == 1
