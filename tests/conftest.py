@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def a_queue_of_its_own() -> Iterator[None]:
+def a_queue_of_its_own() -> None:
     """The process has one queue of runs: each test begins with an empty one."""
     jobs = sys.modules.get("lora_lab.training.jobs")
     if jobs is not None:
         jobs.queue.cache_clear()
-    yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
