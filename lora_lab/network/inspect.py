@@ -117,13 +117,16 @@ def family_of(sites: Mapping[str, Mapping[str, Tensor]]) -> Family | None:
 
 def delta_norm_squared(tensors: Mapping[str, Tensor]) -> float | None:
     """``||alpha/r * up @ down||^2`` of a site without forming the product: ``s^2 tr((B'B)(AA'))``; None if not LoRA."""
-    if "lora_down.weight" not in tensors or "lora_up.weight" not in tensors or "lora_mid.weight" in tensors:
+    held_down, held_up = tensors.get("lora_down.weight"), tensors.get("lora_up.weight")
+    if held_down is None or held_up is None or "lora_mid.weight" in tensors:
         return None
-    down = tensors["lora_down.weight"].double().flatten(1)
-    up = tensors["lora_up.weight"].double().flatten(1)
-    if up.shape[1] != down.shape[0]:
+    if min(held_down.dim(), held_up.dim()) < 2:
         return None
-    scale = float(tensors["alpha"]) / down.shape[0] if "alpha" in tensors else 1.0
+    down, up = held_down.double().flatten(1), held_up.double().flatten(1)
+    if up.shape[1] != down.shape[0] or not down.shape[0]:
+        return None
+    alpha = _alpha(tensors)
+    scale = 1.0 if alpha is None else alpha / down.shape[0]
     return scale**2 * float(((up.T @ up) * (down @ down.T).T).sum())
 
 
@@ -141,13 +144,21 @@ def _sizes(sites: Mapping[str, Mapping[str, Tensor]]) -> tuple[dict[int, int], d
     alphas: Counter[float] = Counter()
     for tensors in sites.values():
         down = tensors.get("lora_down.weight", tensors.get("hada_w1_b"))
-        if down is not None:
-            ranks[down.shape[0]] += 1
-        if "alpha" in tensors:
-            alphas[float(tensors["alpha"])] += 1
-        elif down is not None:
-            alphas[float(down.shape[0])] += 1
+        rank = down.shape[0] if down is not None and down.dim() else None
+        if rank is not None:
+            ranks[rank] += 1
+        alpha = _alpha(tensors)
+        if alpha is not None:
+            alphas[alpha] += 1
+        elif rank is not None:
+            alphas[float(rank)] += 1
     return dict(sorted(ranks.items())), dict(sorted(alphas.items()))
+
+
+def _alpha(tensors: Mapping[str, Tensor]) -> float | None:
+    """A site's alpha; None without one, or with one that is no single number."""
+    alpha = tensors.get("alpha")
+    return float(alpha.reshape(())) if alpha is not None and alpha.numel() == 1 else None
 
 
 def _norms_by_block(sites: Mapping[str, Mapping[str, Tensor]], family: Family) -> dict[str, float]:
@@ -167,6 +178,8 @@ def _problems(sites: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
         for rest, tensor in tensors.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
                 problems.append(f"{name}.{rest} holds numbers that are not finite")
+        if "alpha" in tensors and _alpha(tensors) is None:
+            problems.append(f"the alpha of {name} is no single number")
         if ("lora_down.weight" in tensors) != ("lora_up.weight" in tensors):
             problems.append(f"{name} has only one half of its pair")
     missing = sum("alpha" not in t for t in sites.values() if "lora_down.weight" in t)

@@ -100,3 +100,19 @@ def test_what_is_no_lora_is_refused(tmp_path: Path) -> None:
 def test_the_norm_of_a_pair_that_does_not_fit_is_not_invented() -> None:
     pair = {"lora_down.weight": torch.ones(2, 4), "lora_up.weight": torch.ones(4, 3)}
     assert delta_norm_squared(pair) is None
+
+
+def test_odd_shapes_are_described_and_not_tripped_over(tmp_path: Path) -> None:
+    site = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    odd = {
+        f"{site}.lora_down.weight": torch.tensor(1.0),
+        f"{site}.lora_up.weight": torch.ones(0, 3),
+        f"{site}.alpha": torch.ones(3),
+        "plain": torch.ones(2),
+        "lora_unet_.lora_down.weight": torch.ones(0, 4),
+        "lora_unet_.lora_up.weight": torch.ones(4, 0),
+    }
+    safetensors.torch.save_file(odd, tmp_path / "a.safetensors")
+    report = inspect(tmp_path / "a.safetensors")
+    assert f"the alpha of {site} is no single number" in report.problems
+    assert report.norms_by_block == {}
