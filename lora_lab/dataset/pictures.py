@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import os
 import struct
-import warnings
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -189,9 +188,8 @@ def content_hash(path: Path) -> str:
 
 
 def _opened(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own opinion on large pictures and odd EXIF
-        return Image.open(path, formats=_formats())
+    # Pillow's warnings are left alone: to silence them is not safe in threads, and would silence the host's too.
+    return Image.open(path, formats=_formats())
 
 
 @functools.lru_cache(maxsize=1)
