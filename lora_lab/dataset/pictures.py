@@ -156,11 +156,12 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         scale = 1 / 257 if picture.mode.startswith("I") else 1.0
         return picture.convert("F").point(lambda value: value * scale + 0.5).convert("L").convert("RGB")
     if has_alpha(picture):
-        picture = picture.convert("RGBA")
+        picture = picture if picture.mode == "RGBA" else picture.convert("RGBA")  # a copy may take half a gigabyte
         white = Image.new("RGB", picture.size, (255, 255, 255))
         white.paste(picture, mask=picture.getchannel("A"))
         return white
-    return picture.convert("RGB")
+    picture.load()
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def has_alpha(picture: Image.Image) -> bool:
