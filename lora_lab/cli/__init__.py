@@ -11,12 +11,13 @@ import importlib
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from lora_lab import __version__
 from lora_lab.cli.output import Output
-from lora_lab.errors import Interrupted, LoraLabError
+from lora_lab.errors import Interrupted, LoraLabError, UserError
 
 VERBS = MappingProxyType(
     {
@@ -39,13 +40,13 @@ VERBS = MappingProxyType(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Returns the exit status: 0 done, 2 the user's mistake, 1 ours, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser, module = _parser(words)
-    args = parser.parse_args(words)
-    if module is None:
-        parser.print_help()
-        return 0 if not words else 2
-    output = Output(json=args.json)
+    output = Output(json="--json" in words)
     try:
+        parser, module = _parser(words)
+        args = parser.parse_args(words)
+        if module is None:
+            parser.print_help()
+            return 0
         output.result(module.run(args, output))
     except LoraLabError as error:
         output.error(error)
@@ -57,20 +58,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         # The edge of the program: a defect of ours is told in one line, with the traceback where it helps to mend it.
-        if not args.json:
+        if "--json" not in words:
             traceback.print_exc()
         what = f"an error of ours, {type(error).__name__}: {error}"
         output.error(LoraLabError(what, remedy="please report it with the lines above"))
         return 1
-    return 0
+    return output.status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong word like every other mistake: one line, or one object with ``--json``."""
+
+    def error(self, message: str) -> NoReturn:
+        """See `argparse.ArgumentParser.error`.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(message, remedy=f"see {self.prog} --help")
 
 
 def _parser(words: Sequence[str]) -> tuple[argparse.ArgumentParser, Any]:
-    """The parser, with the arguments of the verb that was given; other verbs are not imported."""
-    parser = argparse.ArgumentParser(prog="lora-lab", description="Train, tag and test LoRAs.", allow_abbrev=False)
+    """The parser, with the arguments of the verb that was given; other verbs are not imported.
+
+    Raises:
+        UserError: there is no such verb.
+    """
+    parser = _Parser(prog="lora-lab", description="Train, tag and test LoRAs.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"lora-lab {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", title="verbs")
     asked = next((word for word in words if not word.startswith("-")), None)
+    if asked is not None and asked not in VERBS:
+        near = get_close_matches(asked, VERBS, 1)
+        remedy = f"did you mean {near[0]}" if near else f"use one of {', '.join(VERBS)}"
+        raise UserError(f"there is no verb {asked!r}", remedy=remedy)
     module = None
     for verb, line in VERBS.items():
         if verb != asked:

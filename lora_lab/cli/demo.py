@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_lab.cli.follow import Follow
 from lora_lab.cli.output import Output, clock
+from lora_lab.errors import Interrupted
 
 EXAMPLE = "lora-lab demo --out my-demo"
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     from lora_lab.workflow.demo import run_demo
 
     folder = args.out.resolve()
-    output.line("Looking at the bare demo checkpoint ...")
+    output.line("loading the demo checkpoint ...")
     result = run_demo(standalone_host(data_dir=folder / "data", lora_dir=folder), folder, Follow(output))
     output.line(f"LoRA                 {result.lora}")
     output.line(f"before and after     {result.grid}")
@@ -41,4 +42,6 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
         output.line(f"held-out loss        {result.val_loss_first:.5f} -> {result.val_loss_last:.5f}")
     output.line(f"the character        {result.concept_before:.0%} -> {result.concept_after:.0%} of its features")
     output.line(f"time                 {clock(result.seconds)}")
+    if result.stopped_by:
+        output.status = Interrupted.exit_status
     return result.to_json()

@@ -20,6 +20,8 @@ class Output:
         self._bar = sys.stderr.isatty() and not json
         self._drawn = False
         self._told = 0.0
+        self.status = 0
+        """Exit status of a verb that has a result to tell and was not done all the same."""
 
     def line(self, text: str = "") -> None:
         """A line for people; nothing with ``--json``."""

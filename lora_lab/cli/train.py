@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help="change a setting of the file"
     )
+    parser.add_argument(
+        "--prediction-type", choices=("epsilon", "v_prediction"), help="of the UNet (default: what the yaml says)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for runs and LoRAs (default: lora-lab-data)")
     names = ", ".join(spec.name for spec in TrainSettings.specs())
     parser.epilog = f"{parser.epilog}\n\nsettings: {names}"
@@ -36,7 +39,8 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     from lora_lab.host.choose import standalone_host
     from lora_lab.training import jobs
 
-    host = standalone_host(args.checkpoint, data_dir=args.out.resolve() if args.out else None)
+    out = args.out.resolve() if args.out else None
+    host = standalone_host(args.checkpoint, data_dir=out, prediction_type=args.prediction_type)
     run = jobs.queue().start(settings, host)
     run.listen(Follow(output))
     stopped = False
@@ -61,8 +65,7 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
         "stopped_by": None if ended.reason == "finished" else ended.reason,
     }  # fmt: skip
     if stopped:
-        output.result(values)
-        raise KeyboardInterrupt
+        output.status = Interrupted.exit_status
     return values
 
 

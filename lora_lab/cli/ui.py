@@ -16,6 +16,9 @@ EXAMPLE = "lora-lab ui --checkpoint model.safetensors"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to load, where to serve."""
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo checkpoint)")
+    parser.add_argument(
+        "--prediction-type", choices=("epsilon", "v_prediction"), help="of the UNet (default: what the yaml says)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for runs and LoRAs (default: lora-lab-data)")
     parser.add_argument("--port", type=int, default=7870, help="port on this machine (default 7870)")
 
@@ -29,7 +32,8 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     from lora_lab.ui.standalone import launch
 
     output.line("loading the checkpoint ...")
-    host = standalone_host(args.checkpoint, data_dir=args.out.resolve() if args.out else None)
+    out = args.out.resolve() if args.out else None
+    host = standalone_host(args.checkpoint, data_dir=out, prediction_type=args.prediction_type)
     output.line(f"LoRA Lab: http://127.0.0.1:{args.port}")
     launch(host, port=args.port)
     return {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lora_lab.families import PredictionType
     from lora_lab.host.base import Host
 
 
@@ -17,9 +18,10 @@ def webui_host() -> Host:
 
 
 def standalone_host(
-    checkpoint: Path | None = None, *, data_dir: Path | None = None, lora_dir: Path | None = None, clip_skip: int = 1
-) -> Host:
-    """A checkpoint file as host; None takes the demo checkpoint.
+    checkpoint: Path | None = None, *, data_dir: Path | None = None, lora_dir: Path | None = None, clip_skip: int = 1,
+    prediction_type: PredictionType | None = None,
+) -> Host:  # fmt: skip
+    """A checkpoint file as host; None takes the demo checkpoint. The other arguments: see `StandaloneHost`.
 
     Raises:
         CheckpointError: it cannot be loaded, or a package that standalone needs is missing.
@@ -40,4 +42,5 @@ def standalone_host(
         lora_dir=lora_dir,
         tokenizer=tokenizer,
         clip_skip=clip_skip,
+        prediction_type=prediction_type,
     )

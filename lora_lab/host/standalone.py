@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lab.errors import CheckpointError, HostBusyError
-from lora_lab.families import Layout
+from lora_lab.families import Layout, PredictionType
 from lora_lab.host import clip, standalone_load, standalone_pictures
 from lora_lab.host.base import (
     CheckpointInfo,
@@ -98,6 +98,7 @@ class StandaloneHost(Host):
         lora_dir: Path | None = None,
         tokenizer: Path | None = None,
         clip_skip: int = 1,
+        prediction_type: PredictionType | None = None,
     ) -> None:
         """Load it.
 
@@ -107,12 +108,13 @@ class StandaloneHost(Host):
             lora_dir: where finished LoRAs go; ``data_dir/loras`` if None.
             tokenizer: folder of the text encoder's tokenizer and config, where the checkpoint does not name one.
             clip_skip: what generation uses, and training by default.
+            prediction_type: what the UNet predicts; None takes what the checkpoint's yaml or folder says.
 
         Raises:
             CheckpointError: it cannot be loaded; the reason.
         """
         self.kind = "standalone"
-        self._parts = standalone_load.load(checkpoint, tokenizer)
+        self._parts = standalone_load.load(checkpoint, tokenizer, prediction_type)
         self._data_dir, self._lora_dir = data_dir, lora_dir or data_dir / "loras"
         self._clip_skip = clip_skip
         self._lock = threading.Lock()

@@ -35,7 +35,7 @@ def _packed() -> Path:
 
 def _write(folder: Path, packed: Path) -> None:
     with gzip.open(packed, "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
+        lines = [line for line in file.read().split("\n")[1 : 49152 - 256 - 2 + 1] if line]
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     units = [chr(b) for b in plain] + [chr(256 + n) for n in range(256 - len(plain))]
     words = [*units, *(u + "</w>" for u in units), *("".join(line.split()) for line in lines)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from lora_lab.families import Family, PredictionType
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 TEXT = "cond_stage_model.transformer."
+V_MARK = "v_pred"
+"""A key without meaning of its own that tools put into checkpoints which predict the velocity."""
+STOCK_WIDTH = 320
+"""Of the first level of SD1's UNet."""
 GET_SAFETENSORS = "convert it to .safetensors first; pickles can run programs when they are opened"
 
 
@@ -38,36 +42,46 @@ class Parts:
     """First and last of the scaled linear schedule of 1000 steps."""
 
 
-def load(path: Path, tokenizer: Path | None = None) -> Parts:
+def load(path: Path, tokenizer: Path | None = None, prediction_type: PredictionType | None = None) -> Parts:
     """Load a checkpoint: a single file in the original layout, or a folder in diffusers' layout.
 
     Args:
         path: ``.safetensors`` file (a ``.yaml`` of the same name beside it is read) or folder.
         tokenizer: folder with tokenizer and config of the text encoder; None takes the one that the yaml or the folder
             names, or for a full-size SD1 CLIP's own, out of the package open_clip_torch.
+        prediction_type: what the UNet predicts, where neither yaml, folder nor the marker key ``v_pred`` say it; None
+            takes what they say, else epsilon as SD1 has it.
 
     Raises:
         CheckpointError: no such file, a pickle, damaged, no Stable Diffusion, or of a family not supported yet.
     """
     if path.is_dir():
-        return _load_folder(path)
+        parts = _load_folder(path)
+        return replace(parts, prediction_type=prediction_type) if prediction_type else parts
     if not path.is_file():
         raise CheckpointError("there is no such checkpoint", file=path, remedy="check the path")
     if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
         raise CheckpointError("this is a pickle checkpoint", file=path, remedy=GET_SAFETENSORS)
     weights = _read(path)
+    marked = weights.pop(V_MARK, None) is not None
     _check_family(weights, path)
     config = _config(path)
     params = _dig(config, "model", "params")
-    heads = int(_dig(params, "unet_config", "params").get("num_heads", 8))
-    folder = tokenizer or _tokenizer_folder(path, params, weights)
+    heads = _heads(weights, params, path)
+    told: PredictionType = "v_prediction" if marked or params.get("parameterization") == "v" else "epsilon"
+    try:
+        folder = tokenizer or _tokenizer_folder(path, params, weights)
+        modules = _unet(weights, heads), _vae(weights), _text_encoder(weights, folder)
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        # Keys that lack or shapes that do not fit: torch tells all of them, a person needs the first.
+        first = [line.strip() for line in str(error).splitlines() if line.strip()]
+        what = f"the checkpoint is not in Stable Diffusion 1's layout ({' '.join(first[:2])[:200]})"
+        raise CheckpointError(what, file=path, remedy="use a complete Stable Diffusion 1 checkpoint") from error
     return Parts(
-        unet=_unet(weights, heads),
-        vae=_vae(weights),
-        text_encoder=_text_encoder(weights, folder),
+        *modules,
         tokenizer=_tokenizer(folder),
         family=Family.SD1,
-        prediction_type="v_prediction" if params.get("parameterization") == "v" else "epsilon",
+        prediction_type=prediction_type or told,
         latent_scale=float(params.get("scale_factor", 0.18215)),
         betas=(float(params.get("linear_start", 0.00085)), float(params.get("linear_end", 0.012))),
     )
@@ -81,7 +95,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(str(path), "pt") as file:
             keys = set(file.keys())
-            wanted = [key for key in keys if key.startswith((UNET, VAE, TEXT))]
+            wanted = [key for key in keys if key.startswith((UNET, VAE, TEXT)) or key == V_MARK]
             _name_family(keys, path)
             return {key: file.get_tensor(key) for key in wanted}
     except (SafetensorError, OSError, ValueError) as error:
@@ -110,7 +124,8 @@ def _check_family(weights: Mapping[str, Tensor], path: Path) -> None:
             remedy = "use a complete Stable Diffusion 1 checkpoint"
             what = f"the file has no {what}: it is no Stable Diffusion checkpoint"
             raise CheckpointError(what, file=path, remedy=remedy)
-    channels = weights[UNET + "input_blocks.0.0.weight"].shape[1]
+    first = weights.get(UNET + "input_blocks.0.0.weight")
+    channels = 4 if first is None else first.shape[1]
     if channels != 4:
         what = f"its UNet takes {channels} channels: it is made for inpainting or the like"
         raise CheckpointError(what, file=path, remedy="use a checkpoint for text to image")
@@ -126,6 +141,16 @@ def _config(path: Path) -> Mapping[str, Any]:
         what = "the yaml beside the checkpoint cannot be read"
         raise CheckpointError(what, file=beside, remedy="repair or move it") from error
     return found if isinstance(found, dict) else {}
+
+
+def _heads(weights: Mapping[str, Tensor], params: Mapping[str, Any], path: Path) -> int:
+    """Heads of the UNet's attention: shapes do not show them, so another width than SD1's needs its yaml."""
+    told = _dig(params, "unet_config", "params").get("num_heads")
+    first = weights.get(UNET + "input_blocks.0.0.weight")
+    if told is None and first is not None and first.shape[0] != STOCK_WIDTH:
+        what = f"its UNet is {first.shape[0]} channels wide where SD1's has {STOCK_WIDTH}, and no yaml tells its heads"
+        raise CheckpointError(what, file=path, remedy="put its yaml beside it, under the same name")
+    return int(told or 8)
 
 
 def _dig(config: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
@@ -174,7 +199,12 @@ def _vae(weights: Mapping[str, Tensor]) -> nn.Module:
 def _text_encoder(weights: Mapping[str, Tensor], folder: Path) -> nn.Module:
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    module: nn.Module = CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
+    config = CLIPTextConfig.from_pretrained(folder)
+    width = weights[TEXT + "text_model.embeddings.token_embedding.weight"].shape
+    if tuple(width) != (config.vocab_size, config.hidden_size):
+        raise ValueError(f"its text encoder is {tuple(width)}, the config beside its tokenizer says "
+                         f"{(config.vocab_size, config.hidden_size)}")  # fmt: skip
+    module: nn.Module = CLIPTextModel(config)
     names = set(module.state_dict())
     state = {}
     for key, tensor in weights.items():
@@ -230,8 +260,22 @@ def _load_folder(path: Path) -> Parts:
     except (OSError, ValueError) as error:
         remedy = "it needs unet, vae, text_encoder, tokenizer and scheduler, all as .safetensors"
         raise CheckpointError("the folder cannot be loaded", file=path, remedy=remedy) from error
+    _check_folder(unet, scheduler.config, path)
     settings = scheduler.config
     return Parts(
         unet, vae, text.float(), tokenizer, Family.SD1, settings.get("prediction_type", "epsilon"),
         float(vae.config.scaling_factor), (float(settings["beta_start"]), float(settings["beta_end"])),
     )  # fmt: skip
+
+
+def _check_folder(unet: nn.Module, schedule: Mapping[str, Any], path: Path) -> None:
+    config: Any = unet.config
+    if config["cross_attention_dim"] == 1024:
+        what = "Stable Diffusion 2 checkpoints are not supported yet"
+        raise CheckpointError(what, file=path, remedy="use one of SD1")
+    if config["in_channels"] != 4:
+        what = f"its UNet takes {config['in_channels']} channels: it is made for inpainting or the like"
+        raise CheckpointError(what, file=path, remedy="use a checkpoint for text to image")
+    if schedule.get("beta_schedule") != "scaled_linear":
+        what = f"its noise schedule is {schedule.get('beta_schedule')!r}, Stable Diffusion's is 'scaled_linear'"
+        raise CheckpointError(what, file=path / "scheduler", remedy="use a Stable Diffusion 1 checkpoint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from lora_lab.demo import assets, world
 from lora_lab.errors import TrainingError
 from lora_lab.host.base import PreviewRequest
 from lora_lab.training import jobs
-from lora_lab.training.events import Event
+from lora_lab.training.events import Event, Progress
 from lora_lab.training.settings import TrainSettings
 from lora_lab.workflow.sheet import Row, sheet
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 SCORED = 24
 """Pictures that the score is the mean of."""
+BATCH = 8
+"""Pictures made at a time."""
+FIRST_SEED = 1000
 GRID_PROMPTS = (
     world.CHARACTER,
     f"{world.CHARACTER}, smile, night sky",
@@ -65,6 +69,8 @@ class DemoResult:
     concept_before: float
     """Share of the character's features that the demo tagger finds in pictures of the trigger alone, 0..1."""
     concept_after: float
+    stopped_by: str | None
+    """None when every step was done."""
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `lora-lab demo --json`."""
@@ -87,7 +93,7 @@ def run_demo(
     """
     began = time.monotonic()
     data = assets.write_dataset(folder / "dataset")
-    before, before_rows = look(host, None)
+    before, before_rows = look(host, None, listen)
     settings = TrainSettings.from_mapping(
         {
             **SETTINGS,
@@ -101,7 +107,8 @@ def run_demo(
     run = jobs.queue().start(settings, host)
     run.listen(listen)
     try:
-        status = run.wait()
+        while not (status := run.wait(0.5)).ended:
+            pass
     except KeyboardInterrupt:
         run.stop()
         status = run.wait()
@@ -110,7 +117,7 @@ def run_demo(
         raise run.error
     if ended is None or ended.lora is None:
         raise TrainingError("the demo was stopped before it learnt anything", remedy="start it again")
-    after, after_rows = look(host, ended.lora)
+    after, after_rows = look(host, ended.lora, listen)
     rows = [Row("before", before_rows), Row("after", after_rows)]
     grid = folder / f"{ended.lora.stem}.png"
     sheet(rows, GRID_PROMPTS).save(grid)
@@ -123,20 +130,26 @@ def run_demo(
         val_loss_last=ended.val_loss_last,
         concept_before=before,
         concept_after=after,
+        stopped_by=None if ended.reason == "finished" else ended.reason,
     )
 
 
-def look(host: Host, lora: Path | None) -> tuple[float, list[Image.Image]]:
+def look(host: Host, lora: Path | None, listen: Callable[[Event], None]) -> tuple[float, list[Image.Image]]:
     """The concept's score, and one picture of each of `GRID_PROMPTS`, with a LoRA or with the bare checkpoint."""
-    from contextlib import nullcontext
-
+    stage = "pictures with the LoRA" if lora else "pictures without a LoRA"
+    total = SCORED + len(GRID_PROMPTS)
+    alone: list[Image.Image] = []
     with host.lease("pictures") as model, adapter_of(model, lora).attached() if lora else nullcontext():
-        alone = generate(model, [world.CHARACTER] * SCORED)
+        while len(alone) < SCORED:
+            count = min(BATCH, SCORED - len(alone))
+            alone += generate(model, [world.CHARACTER] * count, FIRST_SEED + len(alone))
+            listen(Progress(stage, len(alone), total))
         rows = generate(model, list(GRID_PROMPTS))
+        listen(Progress(stage, total, total))
     return concept_score(alone), rows
 
 
-def generate(model: LoadedModel, prompts: list[str], seed: int = 1000) -> list[Image.Image]:
+def generate(model: LoadedModel, prompts: list[str], seed: int = FIRST_SEED) -> list[Image.Image]:
     """Pictures of the demo world, a seed for each."""
     size = world.PICTURE_SIZE
     seeds = tuple(range(seed, seed + len(prompts)))

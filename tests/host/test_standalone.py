@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import pickle
 import random
+import shutil
+import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +20,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from safetensors.torch import save_file  # noqa: E402
+from diffusers import UNet2DConditionModel  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lora_lab.demo import assets  # noqa: E402
 from lora_lab.errors import CheckpointError, HostBusyError, Interrupted, SettingsError  # noqa: E402
+from lora_lab.host import standalone_load  # noqa: E402
 from lora_lab.host.base import PreviewRequest  # noqa: E402
 from lora_lab.host.choose import standalone_host  # noqa: E402
 from lora_lab.host.standalone import StandaloneHost  # noqa: E402
+from lora_lab.network import files  # noqa: E402
+from lora_lab.network.adapter import Adapter  # noqa: E402
+from lora_lab.network.sites import find_sites  # noqa: E402
 from tests.host.fingerprint import fingerprint  # noqa: E402
 
 
@@ -157,19 +168,7 @@ def test_impossible_pictures_are_refused(host: StandaloneHost, wrong: dict[str, 
 
 
 def test_a_diffusers_folder_gives_the_same_model(host: StandaloneHost, tmp_path: Path) -> None:
-    from diffusers import DDIMScheduler
-
-    parts = host._parts
-    folder = tmp_path / "folder"
-    parts.unet.save_pretrained(folder / "unet")
-    parts.vae.register_to_config(scaling_factor=parts.latent_scale)
-    parts.vae.save_pretrained(folder / "vae")
-    parts.text_encoder.save_pretrained(folder / "text_encoder")
-    parts.tokenizer.save_pretrained(folder / "tokenizer")
-    scheduler = DDIMScheduler(beta_start=parts.betas[0], beta_end=parts.betas[1], beta_schedule="scaled_linear")
-    scheduler.save_pretrained(folder / "scheduler")
-    (folder / "model_index.json").write_text("{}")
-    other = standalone_host(folder, data_dir=tmp_path / "data")
+    other = standalone_host(save_folder(host, tmp_path / "folder"), data_dir=tmp_path / "data")
     with host.lease("pictures") as model:
         expected = model.generate(request("1girl, red hair")).images[0]
     with other.lease("pictures") as model:
@@ -207,3 +206,167 @@ def test_files_that_are_no_checkpoint_are_refused_in_one_line(tmp_path: Path) ->
             standalone_host(path, data_dir=tmp_path / "data")
         assert caught.value.remedy
         assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """The demo checkpoint's."""
+    return dict(load_file(str(assets.checkpoint_path())))
+
+
+def refused(path: Path, weights: dict[str, torch.Tensor], words: str, **more: Any) -> None:
+    """Written to `path`, the weights are refused in one line with these words and a remedy."""
+    save_file(weights, str(path))
+    with pytest.raises(CheckpointError, match=words) as caught:
+        standalone_load.load(path, **more)
+    assert caught.value.remedy
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_narrow_checkpoint_needs_its_yaml(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    refused(tmp_path / "a.safetensors", weights, "no yaml")
+    path = tmp_path / "b.safetensors"
+    path.with_suffix(".yaml").write_text("model: {params: {unet_config: {params: {num_heads: 8}}}}")
+    refused(path, weights, "no tokenizer of that size")
+    assert standalone_load.load(path, assets.tokenizer_dir()).family.value == "sd1"
+    path.with_suffix(".yaml").write_text("model: [")
+    refused(path, weights, "yaml beside the checkpoint cannot be read")
+
+
+TEXT = "cond_stage_model.transformer.text_model."
+LAST = "model.diffusion_model.output_blocks.11.1.proj_out.weight"
+CHANGES = {
+    "a UNet that lacks a layer": {LAST: None},
+    "a layer of another shape": {LAST: torch.zeros(3, 3, 1, 1)},
+    "a text encoder without its table": {f"{TEXT}embeddings.token_embedding.weight": None},
+    "a text encoder that lacks a layer": {f"{TEXT}final_layer_norm.bias": None},
+    "a VAE that lacks a layer": {"first_stage_model.decoder.conv_out.weight": None},
+}
+
+
+@pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
+def test_incomplete_checkpoints_are_refused(
+    tmp_path: Path, weights: dict[str, torch.Tensor], changes: dict[str, torch.Tensor | None]
+) -> None:
+    assert changes.keys() <= weights.keys()
+    merged = {key: tensor for key, tensor in (weights | changes).items() if tensor is not None}
+    path = tmp_path / "a.safetensors"
+    shutil.copy(assets.config_path(), path.with_suffix(".yaml"))
+    refused(path, merged, "text encoder|layout", tokenizer=assets.tokenizer_dir())
+
+
+def test_an_inpainting_unet_is_refused(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    key = "model.diffusion_model.input_blocks.0.0.weight"
+    refused(tmp_path / "a.safetensors", weights | {key: weights[key].repeat(1, 2, 1, 1)}, "inpainting")
+
+
+def test_what_the_unet_predicts_is_told_or_asked(tmp_path: Path, weights: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "a.safetensors"
+    path.with_suffix(".yaml").write_text(assets.config_path().read_text())
+    save_file(weights, str(path))
+    tokenizer = assets.tokenizer_dir()
+    assert standalone_load.load(path, tokenizer).prediction_type == "epsilon"
+    assert standalone_load.load(path, tokenizer, "v_prediction").prediction_type == "v_prediction"
+    save_file(weights | {"v_pred": torch.zeros(1)}, str(path))
+    assert standalone_load.load(path, tokenizer).prediction_type == "v_prediction"
+    save_file(weights, str(path))
+    config = path.with_suffix(".yaml").read_text()
+    path.with_suffix(".yaml").write_text(config.replace("    channels: 4", "    channels: 4\n    parameterization: v"))
+    assert standalone_load.load(path, tokenizer).prediction_type == "v_prediction"
+
+
+def save_folder(host: StandaloneHost, folder: Path, **schedule: Any) -> Path:
+    """The host's model in diffusers' layout."""
+    from diffusers import DDIMScheduler
+
+    parts = host._parts
+    parts.vae.register_to_config(scaling_factor=parts.latent_scale)
+    for name in ("unet", "vae", "text_encoder", "tokenizer"):
+        getattr(parts, name).save_pretrained(folder / name)
+    betas = {"beta_start": parts.betas[0], "beta_end": parts.betas[1], "beta_schedule": "scaled_linear"}
+    DDIMScheduler(**(betas | schedule)).save_pretrained(folder / "scheduler")
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+def test_folders_of_other_families_are_refused(host: StandaloneHost, tmp_path: Path) -> None:
+    folder = save_folder(host, tmp_path / "folder", beta_schedule="linear")
+    with pytest.raises(CheckpointError, match="noise schedule"):
+        standalone_load.load(folder)
+    save_folder(host, folder, prediction_type="v_prediction")
+    assert standalone_load.load(folder).prediction_type == "v_prediction"
+    unet = UNet2DConditionModel(
+        block_out_channels=(32,), layers_per_block=1, cross_attention_dim=1024, norm_num_groups=8,
+        down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",),
+    )  # fmt: skip
+    unet.save_pretrained(folder / "unet")
+    with pytest.raises(CheckpointError, match="Stable Diffusion 2"):
+        standalone_load.load(folder)
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        standalone_load.load(folder)
+    (folder / "text_encoder_2").mkdir()
+    with pytest.raises(CheckpointError, match="SDXL"):
+        standalone_load.load(folder)
+
+
+def pipeline_of(host: StandaloneHost) -> Any:
+    """diffusers' own pipeline on a copy of the host's modules."""
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+
+    parts = host._parts
+    scheduler = EulerDiscreteScheduler(
+        beta_start=parts.betas[0], beta_end=parts.betas[1], beta_schedule="scaled_linear", steps_offset=1,
+        timestep_spacing="leading",
+    )  # fmt: skip
+    parts.vae.register_to_config(scaling_factor=parts.latent_scale)
+    unet, vae, text = (copy.deepcopy(m) for m in (parts.unet, parts.vae, parts.text_encoder))
+    pipe = StableDiffusionPipeline(vae, text, parts.tokenizer, unet, scheduler, None, None, None, False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_our_picture_is_that_of_diffusers_pipeline_with_and_without_a_lora(
+    host: StandaloneHost, tmp_path: Path
+) -> None:
+    """Their loop, guidance and LoRA loader, our file: the same picture as ours with the adapter attached."""
+    pytest.importorskip("peft", reason="peft is not installed")
+    pipe = pipeline_of(host)
+
+    def theirs() -> np.ndarray:
+        noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(5))
+        found = pipe(
+            "1girl, red hair", negative_prompt="hat", latents=noise, height=64, width=64, num_inference_steps=5,
+            guidance_scale=4.0,
+        )  # fmt: skip
+        return np.asarray(found.images[0]).astype(int)
+
+    def ours(model: Any) -> np.ndarray:
+        made = model.generate(request("1girl, red hair", negative="hat", steps=5, cfg_scale=4.0))
+        return np.asarray(made.images[0]).astype(int)
+
+    with host.lease("pictures") as model:
+        bare = ours(model)
+        sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout)
+        adapter = Adapter.create(sites, dim=4, alpha=4.0, generator=torch.Generator().manual_seed(2))
+        with torch.no_grad():
+            for n, parameter in enumerate(adapter.parameters()):
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(n)))
+        with adapter.attached():
+            changed = ours(model)
+        files.write(tmp_path / "a.safetensors", adapter.to_tensors(), {})
+    assert np.abs(theirs() - bare).max() <= 1
+    pipe.load_lora_weights(str(tmp_path), weight_name="a.safetensors", local_files_only=True)
+    assert np.abs(theirs() - changed).max() <= 2
+    assert np.abs(bare - changed).max() > 30
+
+
+def test_the_whole_files_hash_comes_by_and_by(host: StandaloneHost) -> None:
+    info = host.current()
+    assert info is not None
+    end = time.monotonic() + 60
+    while (found := host.full_hash(info)) is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert found == hashlib.sha256(assets.checkpoint_path().read_bytes()).hexdigest()
+    assert host.current() == replace(info, sha256=found)
