@@ -44,7 +44,7 @@ class Sizes:
 
 SIZES = {
     "sd15": Sizes((320, 640, 1280, 1280), 768, 32, 1),
-    "demo": Sizes((32, 96, 160, 160), 96, 8, 12),
+    "demo": Sizes((64, 128, 128, 128), 96, 8, 6),
 }
 
 Step = Callable[[], Tensor]

@@ -30,6 +30,7 @@ HEADWEAR = (
     *("red hat", "blue hat", "red bow", "purple bow"),
     *("crown", "cat ears", "horns", "halo", "headphones", "hair flower"),
 )
+COLOURS = frozenset({*HAIR_COLOURS, "yellow", "grey"})
 SCARVES = ("red scarf", "blue scarf", "green scarf")
 PLAIN_BACKGROUNDS = tuple(f"{c} background" for c in ("white", "blue", "green", "pink", "yellow", "grey"))
 SCENES = ("night sky", "grass", "hearts", "striped background")
@@ -93,7 +94,12 @@ def tags(a: Attributes) -> list[str]:
     found += [a.mouth, a.clothes, a.headwear, a.scarf, a.holding, a.background, a.framing, a.style]
     flags = ("glasses", "eyepatch", "blush", "dark_skin", "waving")
     found += [name.replace("_", " ") for name in flags if getattr(a, name)]
-    return [tag for tag in found if tag]
+    return [tag for tag in found if tag and not (a.style and _needs_colour(tag))]
+
+
+def _needs_colour(tag: str) -> bool:
+    """Cannot be seen in the style, whose prints have three tones."""
+    return tag == "blush" or tag.split()[0] in COLOURS
 
 
 def vocabulary() -> list[str]:

@@ -66,6 +66,11 @@ def test_each_headwear_object_and_background_looks_different() -> None:
         assert len(set(pictures)) == len(values)
 
 
+def test_captions_in_the_style_name_no_colour_that_its_three_tones_cannot_show() -> None:
+    a = Attributes(hair="red", eyes="green", clothes="blue dress", headwear="crown", background="grey background")
+    assert world.tags(world.in_style(a)) == ["1girl", "short hair", "smile", "crown", "portrait", world.STYLE]
+
+
 def test_one_hand_cannot_do_two_things() -> None:
     with pytest.raises(ValueError, match="one hand"):
         Attributes(waving=True, holding="book")
