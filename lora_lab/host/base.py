@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lora_lab.errors import SettingsError
 from lora_lab.families import Family, Layout, PredictionType
 
 if TYPE_CHECKING:
@@ -95,6 +96,26 @@ class PreviewRequest:
     """The webui's name of it: Euler, Euler a, DDIM, DPM++ 2M, UniPC; a host says in an error which ones it has."""
     clip_skip: int | None = None
     """None: as the host is set."""
+    init_images: tuple[Image.Image, ...] = ()
+    """For img2img: a picture of exactly `width` x `height` for each prompt; none for txt2img."""
+    denoise: float = 0.7
+    """Share of the steps that changes an init image, above 0 and at most 1."""
+
+    def check(self) -> None:
+        """Refuse what no host can make.
+
+        Raises:
+            SettingsError: the reason.
+        """
+        if len(self.prompts) != len(self.seeds) or not self.prompts:
+            raise SettingsError(f"{len(self.prompts)} prompts, {len(self.seeds)} seeds", remedy="give one of each")
+        if self.width % 8 or self.height % 8:
+            raise SettingsError(f"pictures of {self.width} x {self.height}", remedy="use multiples of 8")
+        if self.init_images and [i.size for i in self.init_images] != [(self.width, self.height)] * len(self.prompts):
+            remedy = "give one of the wanted size for each prompt"
+            raise SettingsError("the pictures to start from do not fit", remedy=remedy)
+        if not 0 < self.denoise <= 1:
+            raise SettingsError(f"denoise is {self.denoise:g}", remedy="give a number above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -235,6 +256,10 @@ class Host(ABC):
     @abstractmethod
     def default_clip_skip(self) -> int:
         """The person's clip skip setting, 1 or more."""
+
+    def as_prompt(self, caption: str) -> str:
+        """A caption as a prompt for `LoadedModel.generate`: it says the same where prompts have a syntax."""
+        return caption
 
     @abstractmethod
     def interrupt_requested(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -36,10 +37,7 @@ def check(request: PreviewRequest) -> None:
     """
     if request.sampler not in SAMPLERS:
         raise SettingsError(f"there is no sampler {request.sampler!r}", remedy=f"use {', '.join(SAMPLERS)}")
-    if len(request.prompts) != len(request.seeds) or not request.prompts:
-        raise SettingsError(f"{len(request.prompts)} prompts, {len(request.seeds)} seeds", remedy="give one of each")
-    if request.width % 8 or request.height % 8:
-        raise SettingsError(f"pictures of {request.width} x {request.height}", remedy="use multiples of 8")
+    request.check()
 
 
 def make(
@@ -56,10 +54,10 @@ def make(
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
     shape = (4, request.height // 8, request.width // 8)
     noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
-    latents = noise * float(scheduler.init_noise_sigma)
     with torch.no_grad():
+        latents, timesteps = _start(model, scheduler, request, noise)
         conditioning = _conditioning(model, request, clip_skip)
-        for t in scheduler.timesteps:
+        for t in timesteps:
             if stop():
                 raise Interrupted("the pictures were stopped")
             latents = _step(model, scheduler, latents, t, conditioning, request.cfg_scale, generators)
@@ -79,6 +77,24 @@ def _scheduler(model: LoadedModel, betas: tuple[float, float], request: PreviewR
     )  # fmt: skip
     scheduler.set_timesteps(request.steps)
     return scheduler
+
+
+def _start(model: LoadedModel, scheduler: Any, request: PreviewRequest, noise: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    """Latents to begin with and the timesteps to do: all, or for img2img the last ones, counted as the webui does."""
+    if not request.init_images:
+        return noise * float(scheduler.init_noise_sigma), scheduler.timesteps
+    first = request.steps - min(int(request.denoise * request.steps) + 1, request.steps)
+    timesteps: Tensor = scheduler.timesteps[first:]
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    clean = model.encode_pixels(torch.stack([_pixels(image) for image in request.init_images]))
+    return scheduler.add_noise(clean, noise, timesteps[:1].repeat(len(noise))), timesteps
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """(3, h, w) in -1..1."""
+    found = torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+    return found.permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _conditioning(model: LoadedModel, request: PreviewRequest, clip_skip: int) -> Conditioning:
@@ -108,9 +124,10 @@ def _bytes(picture: Tensor) -> Any:  # noqa: ANN401 - numpy's
 
 def _infotext(model: LoadedModel, request: PreviewRequest, i: int, clip_skip: int) -> str:
     negative = f"\nNegative prompt: {request.negative}" if request.negative else ""
-    skip = f", Clip skip: {clip_skip}" if clip_skip > 1 else ""
+    more = f", Denoising strength: {request.denoise:g}" if request.init_images else ""
+    more += f", Clip skip: {clip_skip}" if clip_skip > 1 else ""
     return (
         f"{request.prompts[i]}{negative}\nSteps: {request.steps}, Sampler: {request.sampler}, CFG scale: "
         f"{request.cfg_scale:g}, Seed: {request.seeds[i]}, Size: {request.width}x{request.height}, "
-        f"Model: {model.info.name.rsplit('.', 1)[0]}{skip}"
+        f"Model: {model.info.name.rsplit('.', 1)[0]}{more}"
     )

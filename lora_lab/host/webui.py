@@ -5,6 +5,7 @@ AUTOMATIC1111's webui 1.10.1; the facts that this rests on are told where they a
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from contextlib import contextmanager
@@ -115,6 +116,10 @@ class WebuiHost(Host):
             allowed = shared.cmd_opts.gradio_allowed_path or []
             roots = (data_dir, lora_dir, *(Path(path).resolve() for path in allowed))
         return HostPaths(lora_dir=lora_dir, data_dir=data_dir, allowed_roots=roots)
+
+    def as_prompt(self, caption: str) -> str:
+        """See `Host.as_prompt`. Brackets weigh words in the webui's prompts, and a backslash takes that from them."""
+        return re.sub(r"([\\()\[\]])", r"\\\1", caption)
 
     def default_clip_skip(self) -> int:
         """See `Host.default_clip_skip`."""

@@ -38,7 +38,7 @@ ABSENT = object()
 
 
 def make_pictures(request: PreviewRequest) -> PreviewResult:
-    """Make the pictures of a request in one batch, as txt2img would with no script and no hires fix.
+    """Make the pictures of a request in one batch, as txt2img or img2img would with no script and no hires fix.
 
     Raises:
         SettingsError: the webui has no such sampler, or the request is empty or lopsided.
@@ -47,15 +47,11 @@ def make_pictures(request: PreviewRequest) -> PreviewResult:
         LoraLabError: the pictures came out as NaN.
     """
     sampler, scheduler = find_sampler(request.sampler)
-    if not request.prompts or len(request.prompts) != len(request.seeds):
-        raise SettingsError(
-            f"Pictures need one seed for each prompt, not {len(request.seeds)} for {len(request.prompts)}",
-            remedy="give as many seeds as prompts",
-        )
+    request.check()
     with ExitStack() as stack:
         stack.enter_context(job_left_alone())
         stack.enter_context(options_as_wanted(request))
-        job = processing.StableDiffusionProcessingTxt2Img(**txt2img_fields(request, sampler, scheduler))
+        job = new_job(request, sampler, scheduler)
         stack.callback(job.close)
         own_caches(job)
         done = run(job)
@@ -91,7 +87,19 @@ def find_sampler(name: str) -> tuple[str, str]:
     return sampler, scheduler
 
 
-def txt2img_fields(request: PreviewRequest, sampler: str, scheduler: str) -> dict[str, Any]:
+def new_job(request: PreviewRequest, sampler: str, scheduler: str) -> Processing:
+    """The webui's job of a request."""
+    fields = fields_of(request, sampler, scheduler)
+    job: Processing
+    if request.init_images:
+        start = {"init_images": list(request.init_images), "denoising_strength": request.denoise, "mask": None}
+        job = processing.StableDiffusionProcessingImg2Img(resize_mode=0, **start, **fields)
+    else:
+        job = processing.StableDiffusionProcessingTxt2Img(enable_hr=False, **fields)
+    return job
+
+
+def fields_of(request: PreviewRequest, sampler: str, scheduler: str) -> dict[str, Any]:
     """The request in the webui's words."""
     count = len(request.prompts)
     return {
@@ -109,7 +117,6 @@ def txt2img_fields(request: PreviewRequest, sampler: str, scheduler: str) -> dic
         "scheduler": scheduler,
         "restore_faces": False,
         "tiling": False,
-        "enable_hr": False,
         "do_not_save_samples": True,
         "do_not_save_grid": True,
         "do_not_reload_embeddings": True,
@@ -119,7 +126,8 @@ def txt2img_fields(request: PreviewRequest, sampler: str, scheduler: str) -> dic
 def own_caches(job: Processing) -> None:
     """Caches of this job alone: in the shared ones the person's next picture would find our text encoder's states."""
     job.cached_c, job.cached_uc = [None, None], [None, None]
-    job.cached_hr_c, job.cached_hr_uc = [None, None], [None, None]
+    if hasattr(job, "cached_hr_c"):  # img2img has no second pass
+        job.cached_hr_c, job.cached_hr_uc = [None, None], [None, None]
 
 
 def forget_prompts() -> None:

@@ -66,12 +66,15 @@ class LoraExtension(Protocol):
 
 
 class Processing(Protocol):
-    """`StableDiffusionProcessingTxt2Img`."""
+    """`StableDiffusionProcessingTxt2Img` or `...Img2Img`."""
 
     cached_c: list[Any]
     cached_uc: list[Any]
     cached_hr_c: list[Any]
+    """Of txt2img only, as the next."""
     cached_hr_uc: list[Any]
+
+    def close(self) -> None: ...
 
 
 class Processed(Protocol):
