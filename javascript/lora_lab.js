@@ -3,31 +3,47 @@
 (function () {
     "use strict";
     if (window.loraLab) return;
-    window.loraLab = true;
+    window.loraLab = {waiting: ""}; // the waiting run whose cancel button was pressed
 
-    const TICK = 500, BUSY = 1000, IDLE = 3000, PATIENCE = 10000, PAUSE = 350; // milliseconds
+    const TICK = 500, BUSY = 1000, IDLE = 3000, AWAY = 5000, PATIENCE = 10000, PAUSE = 350; // milliseconds
     const byId = (id) => document.getElementById(id);
     const shown = (element) => Boolean(element) && element.getClientRects().length > 0;
 
     let asked = 0; // when news was asked for last
     let beatThen = null; // the answer that was there at that time
+    let startedAt = 0; // when Start was pressed last: a run may be under way of which no answer tells yet
 
     function pulse() {
         const span = document.querySelector("#lora_lab_live_pulse [data-beat]");
-        return span ? span.dataset : {beat: "", active: "1"};
+        return span ? span.dataset : {beat: "", active: "1", listed: "0"};
     }
 
-    // One question at a time; every second while a run is under way, else now and then; none while the tab is hidden.
+    // One question at a time; every second while a run is under way, else now and then. While another tab is shown:
+    // seldom, and only until the run's end, when the webui's cards are listed anew. None while the page is hidden.
     function ask() {
-        if (document.visibilityState !== "visible" || !shown(byId("lora_lab_root"))) return;
         const button = byId("lora_lab_live_poll");
-        const now = Date.now(), heart = pulse();
+        const now = Date.now(), heart = pulse(), here = shown(byId("lora_lab_root"));
+        const busy = heart.active === "1" || now - startedAt < 3 * PATIENCE;
+        if (!button || document.visibilityState !== "visible" || !(here || busy)) return;
         const unanswered = heart.beat === beatThen;
-        const wait = unanswered ? PATIENCE : heart.active === "1" ? BUSY : IDLE;
-        if (!button || now - asked < wait) return;
+        const wait = unanswered ? PATIENCE : !here ? AWAY : busy ? BUSY : IDLE;
+        if (now - asked < wait) return;
         asked = now;
         beatThen = heart.beat;
         button.click();
+    }
+
+    // A run has ended and left a LoRA: the webui's cards are listed anew, as by their own refresh button.
+    let listed = "0";
+
+    function refreshCards() {
+        const now = pulse().listed;
+        if (now === listed) return;
+        listed = now;
+        for (const tab of ["txt2img", "img2img"]) {
+            const button = byId(tab + "_lora_extra_refresh_internal");
+            if (button) button.click();
+        }
     }
 
     // Steps and time follow the form: when a field is left and something in the form differs, the plan is made again.
@@ -89,7 +105,15 @@
     }
 
     function clicked(event) {
-        const button = event.target.closest && event.target.closest(".lora-lab-use");
+        if (!event.target.closest) return;
+        if (event.target.closest("#lora_lab_train_start")) startedAt = Date.now();
+        const cancel = event.target.closest(".lora-lab-cancel");
+        if (cancel) {
+            window.loraLab.waiting = cancel.dataset.run;
+            cancel.disabled = true;
+            byId("lora_lab_train_cancel").click();
+        }
+        const button = event.target.closest(".lora-lab-use");
         if (!button) return;
         const text = button.dataset.prompt;
         if (button.dataset.target === "txt2img" && useInPrompt(text)) return;
@@ -117,6 +141,7 @@
         if (!byId("lora_lab_root")) return;
         hint();
         ask();
+        refreshCards();
         const form = byId("lora_lab_train_form");
         if (form && !form.contains(document.activeElement)) replan();
     }, TICK);

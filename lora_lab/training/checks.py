@@ -37,9 +37,17 @@ def check(settings: TrainSettings) -> None:
 def _check_given(settings: TrainSettings) -> None:
     if not settings.train_data_dir:
         raise SettingsError("no pictures are chosen", remedy="set train_data_dir to the folder of your dataset")
-    name = settings.output_name
-    if not name:
+    if not settings.output_name:
         raise SettingsError("the LoRA has no name", remedy="set output_name")
+    check_name(settings.output_name)
+
+
+def check_name(name: str) -> None:
+    """The name of a file, without its ending, that every system takes.
+
+    Raises:
+        SettingsError: it is none.
+    """
     bad = sorted(c for c in set(name) if c in FORBIDDEN_IN_NAMES or ord(c) < 32)
     if bad or name != Path(name).name or name.strip(". ") != name:
         remedy = "use letters, digits, - and _"

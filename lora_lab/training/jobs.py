@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lora_lab.errors import HostBusyError
+from lora_lab.training.line import WaitingLine
 from lora_lab.training.prepare import check_start
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
@@ -32,7 +33,7 @@ class JobQueue:
         self._lock = threading.Lock()
         self._runs: list[Run] = []
         self._numbers = itertools.count(1)
-        self._turn = threading.Lock()
+        self._line = WaitingLine()
 
     def start(self, settings: TrainSettings, host: Host) -> Run:
         """Check the settings and start a run in a thread of its own; it waits while another one trains.
@@ -47,7 +48,7 @@ class JobQueue:
             if checked.outputs.final in taken:
                 what = f"a run named {settings.output_name} is under way or waiting"
                 raise HostBusyError(what, remedy="choose another output_name")
-            run = Run(checked, host, next(self._numbers), self._turn)
+            run = Run(checked, host, next(self._numbers), self._line)
             run.begin()
             self._runs.append(run)
         return run
@@ -62,11 +63,23 @@ class JobQueue:
         return next((run for run in self.runs() if run.id == run_id), None)
 
     def current(self) -> Run | None:
-        """The run that is under way, else one that waits, else the last one that ended."""
+        """The run that is under way, else the next one that waits, else the last one that had its turn."""
         runs = self.runs()
         active = [run for run in runs if run.status().active]
         under_way = [run for run in active if run.status().state != "waiting"]
-        return next(iter(under_way or active or runs[-1:]), None)
+        had_turn = [run for run in runs if run.had_turn]
+        return next(iter(under_way or active or had_turn[-1:] or runs[-1:]), None)
+
+    def cancel(self, run_id: str) -> None:
+        """Take one run out of the waiting line; the one under way and the others go on.
+
+        Raises:
+            HostBusyError: it does not wait any more: it has begun, or has ended.
+        """
+        run = self.find(run_id)
+        if run is None or not run.cancel():
+            name = run.status().name if run else "this run"
+            raise HostBusyError(f"{name} does not wait any more", remedy="use Stop and keep while it trains")
 
     def stop_all(self) -> None:
         """Ask every run to stop and keep what it has."""

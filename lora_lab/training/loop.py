@@ -103,11 +103,10 @@ class Trainer:
 
     def _run(self) -> Iterator[Event]:
         yield from (Warned(text) for text in self._checked.warnings)
-        session = yield from set_up(self._checked, self._host, self._folder)
-        self._session = session
-        self._keeper = Keeper(self._checked, self._host, session)
-        yield session.started()
-        yield from session.cache_latents(self._must_stop)
+        try:
+            session = yield from self._get_ready()
+        except HostBusyError as error:
+            raise _too_early(error, self._checked) from error
         yield from self._validate()
         if self._checked.settings.sample_at_first:
             yield from self._make_previews("start")
@@ -116,6 +115,15 @@ class Trainer:
             if self._must_stop():
                 return
             yield from self._after_epoch(epoch)
+
+    def _get_ready(self) -> Generator[Event, None, Session]:
+        """Set-up and latents. Nothing is learnt yet, so a checkpoint that is exchanged meanwhile ends the run."""
+        session = yield from set_up(self._checked, self._host, self._folder)
+        self._session = session
+        self._keeper = Keeper(self._checked, self._host, session)
+        yield session.started()
+        yield from session.cache_latents(self._must_stop)
+        return session
 
     def _epoch(self, epoch: int) -> Iterator[Event]:
         """All steps of an epoch, turn by turn; ends early when it must stop."""
@@ -299,6 +307,12 @@ class Trainer:
     def _need_keeper(self) -> Keeper:
         assert self._keeper is not None
         return self._keeper
+
+
+def _too_early(error: HostBusyError, checked: Checked) -> HostBusyError:
+    """The model was not there before the first step: what that means for the run."""
+    what = f"the run has ended before its first step, since {error.what[:1].lower()}{error.what[1:]}"
+    return HostBusyError(what, remedy=f"load {checked.checkpoint.name} and start again with the same settings")
 
 
 def _forget_frames(error: BaseException | None) -> None:

@@ -19,6 +19,7 @@ from lora_lab.errors import LoraLabError, TrainingError
 from lora_lab.training import settings_file
 from lora_lab.training.board import open_board
 from lora_lab.training.events import Event, RunEnded, Warned
+from lora_lab.training.line import WaitingLine
 from lora_lab.training.optimizers import KINDS
 from lora_lab.training.outputs import check_writable
 from lora_lab.training.prepare import Checked
@@ -35,14 +36,16 @@ LOG = logging.getLogger("lora_lab")
 class Run:
     """A training in a thread of its own. Made by `JobQueue.start`."""
 
-    def __init__(self, checked: Checked, host: Host, number: int, turn: threading.Lock) -> None:
+    def __init__(self, checked: Checked, host: Host, number: int, line: WaitingLine) -> None:
         self.checked = checked
         self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{number:03d}-{checked.outputs.name}"
         self.folder = host.paths().data_dir / "runs" / self.id
         self.error: BaseException | None = None
         """Why it failed; a `LoraLabError` has its exit status."""
+        self.had_turn = False
+        """It has left the waiting line for its turn: it trains, or has tried to."""
         self._host = host
-        self._turn = turn
+        self._line = line
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._events: list[Event] = []
@@ -58,7 +61,15 @@ class Run:
         """
         check_writable(self.folder)
         settings_file.write(self.checked.settings, self.folder / "settings.json")
+        self._line.join(self.id)
         self._thread.start()
+
+    def cancel(self) -> bool:
+        """End it while it waits for its turn; False, and nothing happens, when it waits no more."""
+        given_up = self._line.give_up(self.id)
+        if given_up:
+            self.stop()
+        return given_up
 
     def stop(self) -> None:
         """Ask it to stop within one step and keep what it has; returns at once."""
@@ -66,6 +77,7 @@ class Run:
             if self._status.active:
                 self._status = dataclasses.replace(self._status, stopping=True, revision=self._status.revision + 1)
         self._stop.set()
+        self._line.give_up(self.id)
 
     def status(self) -> RunStatus:
         """The run as it is now; cheap."""
@@ -104,23 +116,17 @@ class Run:
         """The thread: wait for the turn, train, tell."""
         began = time.monotonic()
         try:
-            if self._my_turn():
-                try:
-                    self._train()
-                finally:
-                    self._turn.release()
-            else:
+            if not self._line.wait(self.id):
                 self._tell(RunEnded("stopped", 0, time.monotonic() - began, None, None))
+                return
+            self.had_turn = True
+            try:
+                self._train()
+            finally:
+                self._line.leave(self.id)
         except BaseException as error:
             # The edge of the thread: whatever it was, it is told and logged, never lost.
             self._fail(error, began)
-
-    def _my_turn(self) -> bool:
-        """True with the turn taken; False when it was stopped while it waited."""
-        while not self._stop.is_set():
-            if self._turn.acquire(timeout=0.2):
-                return True
-        return False
 
     def _train(self) -> None:
         from lora_lab.training.loop import Trainer

@@ -74,6 +74,7 @@ def on(
     *,
     quiet: bool = False,
     queue: bool = True,
+    js: str | None = None,
 ) -> Any:  # noqa: ANN401 - gradio's dependency
     """Wire a handler.
 
@@ -85,7 +86,15 @@ def on(
         context: of the tab.
         quiet: no progress animation over the outputs.
         queue: warnings reach the page through the queue only.
+        js: a JavaScript function whose returned array is given to the handler in place of the inputs' values.
     """
     guarded = Guarded(handler, outputs[0], context)
-    progress = "hidden" if quiet else "minimal"
-    return event(guarded, inputs=inputs, outputs=list(outputs), show_progress=progress, queue=queue, api_name=False)
+    return event(
+        guarded,
+        inputs=inputs,
+        outputs=list(outputs),
+        show_progress="hidden" if quiet else "minimal",
+        queue=queue,
+        api_name=False,
+        _js=js,
+    )

@@ -30,7 +30,7 @@ class Seen:
     files: str = ""
     notes: str = ""
     active: bool | None = None
-    waiting: tuple[str, ...] = ()
+    waiting: tuple[run_view.Waiting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class View:
     """What there is to show now."""
 
     status: RunStatus | None
-    waiting: tuple[str, ...]
-    """Names of the runs that wait for their turn."""
+    waiting: tuple[run_view.Waiting, ...]
+    """The runs that wait for their turn, the next one first."""
+    listed: int
+    """How many runs have ended and left a LoRA: when this grows, the webui's cards are out of date."""
     checkpoint: CheckpointInfo | None
     clip_skip: int
 
@@ -64,10 +66,12 @@ def look(context: UiContext) -> View:
     """Ask the queue and the host."""
     queue = context.queue()
     current = queue.current()
-    waiting = [run.status() for run in queue.runs() if current is not None and run.id != current.id]
+    others = [run.status() for run in queue.runs() if current is not None and run.id != current.id]
+    ended = [run.status() for run in queue.runs() if not run.status().active]
     return View(
         status=None if current is None else current.status(),
-        waiting=tuple(s.name for s in waiting if s.active),
+        waiting=tuple(run_view.Waiting(s.id, s.name) for s in others if s.active and not s.stopping),
+        listed=sum(bool(status.snapshots) for status in ended),
         checkpoint=context.host.current(),
         clip_skip=context.host.default_clip_skip(),
     )
@@ -114,9 +118,9 @@ def refresh(view: View, seen: Seen, dataset: str, w: LiveWidgets) -> tuple[Chang
     return changes, replace(seen, line=line, active=active)
 
 
-def pulse(beat: int, active: bool) -> str:
-    """Tells our JavaScript that the answer has come, and whether to ask again soon."""
-    return tag("span", "", data_beat=beat, data_active="1" if active else "0")
+def pulse(beat: int, view: View) -> str:
+    """Tells our JavaScript that the answer has come, whether to ask again soon, and whether there are new LoRAs."""
+    return tag("span", "", data_beat=beat, data_active="1" if view.active else "0", data_listed=view.listed)
 
 
 def line_html(view: View, dataset: str) -> str:
@@ -143,7 +147,7 @@ def _item(label: str, value: str, *, title: str = "", badge: str = "") -> str:
     return tag("span", tag("span", esc(label)) + shown, "lora-lab-item", title=title)
 
 
-def _job(status: RunStatus | None, waiting: tuple[str, ...]) -> str:
+def _job(status: RunStatus | None, waiting: tuple[run_view.Waiting, ...]) -> str:
     if status is None:
         return _item("run", "none")
     text = run_view.progress_words(status)

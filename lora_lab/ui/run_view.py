@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora_lab.training.events import SnapshotSaved
@@ -22,6 +23,14 @@ STATES = {
     "interrupted": "interrupted, what was learnt is kept",
     "failed": "failed",
 }
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that waits for its turn."""
+
+    id: str
+    name: str
 
 
 def state_words(status: RunStatus) -> str:
@@ -96,7 +105,7 @@ def chart(status: RunStatus) -> str:
     return tag("div", loss_chart(curves, status.steps) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
 
 
-def card(status: RunStatus | None, waiting: Sequence[str]) -> str:
+def card(status: RunStatus | None, waiting: Sequence[Waiting]) -> str:
     """Everything about a run but its pictures and snapshots."""
     if status is None:
         return EMPTY
@@ -116,8 +125,14 @@ def notes(status: RunStatus | None) -> str:
     return found
 
 
-def _waiting(names: Sequence[str]) -> str:
-    return tag("p", f"Waiting: {esc(', '.join(names))}", "lora-lab-muted") if names else ""
+def _waiting(runs: Sequence[Waiting]) -> str:
+    """Each with a button of its own, which our JavaScript listens to."""
+    button = "lora-lab-cancel lora-lab-small-button lg secondary"
+    rows = [
+        tag("li", tag("span", esc(run.name)) + tag("button", "cancel", button, type="button", data_run=run.id))
+        for run in runs
+    ]
+    return tag("h4", "Waiting") + tag("ul", "".join(rows), "lora-lab-waiting") if rows else ""
 
 
 def prompt_for(path: Path, trigger: str) -> str:
@@ -147,7 +162,7 @@ def _snapshot(saved: SnapshotSaved, trigger: str, lora_dir: Path, in_webui: bool
         when += f", in {saved.path.parent} (outside of the LoRA folder)"
     word = "use in txt2img" if in_webui else "copy"
     button = tag(
-        "button", word, "lora-lab-use lg secondary", type="button", data_prompt=prompt,
+        "button", word, "lora-lab-use lora-lab-small-button lg secondary", type="button", data_prompt=prompt,
         data_target="txt2img" if in_webui else "clipboard",
     )  # fmt: skip
     text = tag("code", esc(prompt)) + tag("span", esc(when), "lora-lab-muted lora-lab-small")

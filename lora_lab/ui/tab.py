@@ -91,4 +91,4 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     run, seen = train_panel.refresh(view, seen, panels.train, context)
     beat = seen.beat + 1
     fresh = replace(seen, beat=beat)
-    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view.active), **line, **run}
+    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view), **line, **run}

@@ -14,7 +14,7 @@ from lora_lab.training.checks import check, warnings
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus
-from lora_lab.ui import run_view, words
+from lora_lab.ui import run_view, train_files, words
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.dataset_panel import scan_folder
 from lora_lab.ui.edge import Changes, Values, on
@@ -54,6 +54,7 @@ class TrainWidgets:
     """All that handlers read or change."""
 
     fields: Fields
+    files: train_files.FileWidgets
     plan: gr.HTML
     replan: gr.Button
     start: gr.Button
@@ -63,6 +64,9 @@ class TrainWidgets:
     previews: gr.Gallery
     snapshots: gr.HTML
     notes: gr.HTML
+    cancel: gr.Button
+    chosen: gr.Textbox
+    """Id of the waiting run whose cancel button was pressed: our JavaScript says which."""
 
     @property
     def watched(self) -> list[Any]:
@@ -75,6 +79,7 @@ def build(context: UiContext) -> TrainWidgets:
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
             fields = _build_form()
+            files = train_files.build()
             replan = gr.Button("plan", elem_id="lora_lab_train_replan", elem_classes=["lora-lab-hidden"])
         with gr.Column(scale=5, min_width=320, elem_id="lora_lab_train_run"):
             plan = gr.HTML(PLAN_HINT, elem_id="lora_lab_train_plan")
@@ -89,8 +94,12 @@ def build(context: UiContext) -> TrainWidgets:
             snapshots = gr.HTML("", elem_id="lora_lab_train_snapshots")
             notes = gr.HTML("", elem_id="lora_lab_train_notes")
             again = gr.Button("Take over this run's settings", elem_id="lora_lab_train_again", visible=False, size="sm")
+            cancel = gr.Button("cancel", elem_id="lora_lab_train_cancel", elem_classes=["lora-lab-hidden"])
+            chosen = gr.Textbox("", visible=False, elem_id="lora_lab_train_chosen")
     gr.HTML(hints("train", fields.widgets), elem_classes=["lora-lab-hidden"])
-    return TrainWidgets(fields, plan, replan, start, stop, again, card, previews, snapshots, notes)
+    return TrainWidgets(
+        fields, files, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, chosen
+    )
 
 
 def _build_form() -> Fields:
@@ -110,6 +119,9 @@ def wire(w: TrainWidgets, context: UiContext) -> None:
     on(w.replan.click, partial(plan, w=w, context=context), w.fields.all, [w.plan], context, quiet=True)
     again = partial(take_over, w=w, context=context)
     on(w.again.click, again, set(), [w.plan, *w.fields.widgets.values()], context, quiet=True)
+    which = "() => [window.loraLab.waiting]"
+    on(w.cancel.click, partial(cancel, w=w, context=context), {w.chosen}, [w.card], context, quiet=True, js=which)
+    train_files.wire(w.files, w.fields, context)
 
 
 def read(values: Values, w: TrainWidgets) -> TrainSettings:
@@ -183,6 +195,16 @@ def stop(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
     if run is not None:
         run.stop()
     return {w.stop: gr.update(interactive=False)}
+
+
+def cancel(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
+    """Take one run out of the waiting line; the poll shows the line without it.
+
+    Raises:
+        HostBusyError: it does not wait any more.
+    """
+    context.queue().cancel(str(values[w.chosen]))
+    return {}
 
 
 def take_over(values: Values, w: TrainWidgets, context: UiContext) -> Changes:

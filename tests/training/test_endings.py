@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from lora_lab.errors import Interrupted, OutputError, TrainingError  # noqa: E402
+from lora_lab.errors import HostBusyError, Interrupted, OutputError, TrainingError  # noqa: E402
 from lora_lab.network import files  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.training import loop  # noqa: E402
@@ -71,6 +71,35 @@ def test_control_c_keeps_what_is_learnt(host: TinyHost) -> None:
     assert run.unchanged
     assert (run.ended.reason, run.ended.step) == ("interrupted", 3)
     assert run.ended.lora is not None
+
+
+@pytest.mark.parametrize("when", ["set-up", "latents"])
+def test_a_checkpoint_exchanged_before_the_first_step_ends_the_run_in_one_line(
+    host: TinyHost, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    encode = MODEL.encode_pixels
+
+    def exchanged(*args: Any) -> Any:
+        host.away = 1000
+        return encode(*args)
+
+    host.away = 1000 if when == "set-up" else 0
+    monkeypatch.setattr(MODEL, "encode_pixels", exchanged)
+    on_disk = {"cache_latents_to_disk": True, "vae_batch_size": 1}
+    run = Training(host, **on_disk)
+    assert run.unchanged
+    assert (run.ended.reason, run.ended.step, run.ended.lora) == ("failed", 0, None)
+    assert run.ended.error == (
+        "the run has ended before its first step, since another checkpoint is live: "
+        "load tiny.safetensors and start again with the same settings."
+    )
+    assert isinstance(run.trainer.error, HostBusyError)
+    kept = list((host.folder / "data" / "latents").rglob("*.safetensors"))
+    assert len(kept) == (0 if when == "set-up" else 1), "what was encoded is kept"
+    assert not list(host.folder.glob("loras/*"))
+    host.away = 0
+    monkeypatch.undo()
+    assert Training(host, **on_disk).ended.reason == "finished"
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_epoch(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,22 @@ def test_stop_keeps_what_is_learnt_and_the_queue_goes_on(host: TinyHost, line: J
     assert second.wait(LONG).state == "finished"
 
 
+def test_a_cancelled_run_does_not_hide_the_one_that_trained(host: TinyHost, line: JobQueue) -> None:
+    during, reached, go = hold(2)
+    MODEL.during = during
+    first = line.start(settings(host), host)
+    assert reached.wait(LONG)
+    second = line.start(settings(host, output_name="rin"), host)
+    with pytest.raises(HostBusyError, match="mika does not wait any more"):
+        line.cancel(first.id)
+    assert not first.status().stopping
+    line.cancel(second.id)
+    assert second.wait(LONG).state == "stopped"
+    go.set()
+    assert first.wait(LONG).state == "finished"
+    assert line.current() is first
+
+
 def test_a_name_that_is_under_way_is_refused(host: TinyHost, line: JobQueue) -> None:
     during, reached, go = hold(1)
     MODEL.during = during

@@ -54,7 +54,7 @@ def test_a_running_run_shows_loss_rates_speed_time_and_memory() -> None:
 def test_no_text_of_a_run_breaks_out_of_the_page() -> None:
     failed = RunEnded("failed", 1, 3.0, None, None, error="<i>no</i>")
     status = status_after(START, step(1), Warned("<script>x</script>"), failed, folder=Path("<u>"))
-    html = run_view.card(status, ("<s>",)) + run_view.notes(status)
+    html = run_view.card(status, (run_view.Waiting("<s>", "<s>"),)) + run_view.notes(status)
     for bad in ("<i>no", "<script", "<b>mika <b>", "<s>", "<u>"):
         assert bad not in html
     assert "&lt;script&gt;" in html

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lora_lab.errors import LoraLabError, SettingsError
+from lora_lab.errors import HostBusyError, LoraLabError, SettingsError
 from lora_lab.ui import tab, train_panel
 from lora_lab.ui.estimate import measured
 from lora_lab.ui.live import Interrupt, Seen
@@ -154,16 +154,46 @@ def test_stop_and_interrupt_without_a_run_do_nothing(shown: Tab) -> None:
 
 
 def test_interrupt_stops_the_run(shown: Tab, pictures: Path) -> None:
-    with shown.queue._turn:  # another run has the turn: this one waits
-        run = started(shown, pictures)
-        changes, seen = poll(shown, Seen())
-        assert changes[shown.panels.live.interrupt]["interactive"] is True
-        assert changes[shown.panels.train.start]["value"] == "Start after this run"
-        Interrupt(shown.panels.live, shown.context)({})
-        assert run.wait(30).state == "stopped"
+    shown.queue._line.join("another run")  # it has the turn: this one waits
+    run = started(shown, pictures)
+    changes, seen = poll(shown, Seen())
+    assert changes[shown.panels.live.interrupt]["interactive"] is True
+    assert changes[shown.panels.train.start]["value"] == "Start after this run"
+    Interrupt(shown.panels.live, shown.context)({})
+    assert run.wait(30).state == "stopped"
     changes, _ = poll(shown, seen)
     assert "stopped before its first step" in changes[shown.panels.train.card]
     assert changes[shown.panels.train.stop]["interactive"] is False
+
+
+def test_a_waiting_run_is_cancelled_alone(shown: Tab, pictures: Path) -> None:
+    w = shown.panels.train
+    shown.queue._line.join("another run")
+    for name in ("mika", "rin", "saber"):
+        train_panel.start(typed(shown, pictures, output_name=name), w, shown.context)
+    first, second, third = shown.queue.runs()
+    changes, seen = poll(shown, Seen())
+    card = changes[w.card]
+    assert (card.count("lora-lab-cancel"), f'data-run="{second.id}"' in card) == (2, True), "the first is in front"
+    train_panel.cancel({w.chosen: second.id}, w, shown.context)
+    assert second.wait(30).state == "stopped"
+    assert (first.status().state, third.status().state) == ("waiting", "waiting")
+    changes, seen = poll(shown, seen)
+    assert f'data-run="{third.id}"' in changes[w.card]
+    assert second.id not in changes[w.card]
+    shown.queue.stop_all()
+    for run in (first, third):
+        assert run.wait(30).state == "stopped"
+
+
+def test_a_run_that_waits_no_more_is_not_cancelled(shown: Tab, pictures: Path) -> None:
+    run = started(shown, pictures)
+    run.wait(60)
+    w = shown.panels.train
+    with pytest.raises(HostBusyError, match="mika does not wait any more: use Stop and keep"):
+        train_panel.cancel({w.chosen: run.id}, w, shown.context)
+    with pytest.raises(HostBusyError, match="this run does not wait any more"):
+        train_panel.cancel({w.chosen: "none"}, w, shown.context)
 
 
 def test_the_line_says_when_nothing_is_loaded(shown: Tab) -> None:
