@@ -71,19 +71,28 @@ class Webui:
             self.process = subprocess.Popen(
                 [*command, *self.flags], cwd=self.folder, stdout=log, stderr=log, env=environment
             )
-        self.wait()
+        self.wait(starts=1)
 
     @property
     def log(self) -> Path:
         """What it prints."""
         return self.data / "webui.log"
 
-    def wait(self) -> None:
-        """Until it answers and a checkpoint is live."""
+    @property
+    def starts(self) -> int:
+        """How often its page and API were started so far: 'Reload UI' starts them again."""
+        return self.log.read_text(errors="replace").count("Startup time:")
+
+    def wait(self, starts: int) -> None:
+        """Until page and API were started so often, and a checkpoint is live.
+
+        Not asked before it says that it is ready: a question that comes between the page's start and the API's keeps
+        the webui from starting ("Cannot add middleware after an application has started").
+        """
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and self.process is not None and self.process.poll() is None:
             try:
-                if self.check("settings")["info"]:
+                if self.starts >= starts and self.check("settings")["info"]:
                     return
             except OSError:
                 pass

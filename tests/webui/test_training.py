@@ -145,9 +145,9 @@ def test_a_run_waits_while_another_checkpoint_is_live(webui: Webui, pictures: di
 def test_reload_ui_does_not_end_a_run(webui: Webui, pictures: dict[str, Path]) -> None:
     run = start(webui, pictures, output_name="reloaded", max_train_epochs=60, sample_prompts="")
     step = wait(webui, run, lambda found: found["step"] >= 1)["step"]
+    starts = webui.starts
     webui.check("reload_ui")
-    time.sleep(3)
-    webui.wait()
+    webui.wait(starts + 1)
     assert wait(webui, run, lambda found: found["step"] > step + 1)["state"] == "running"
     webui.check("training", run_id=run, stop=True)
     assert wait(webui, run)["state"] == "stopped"
