@@ -12,7 +12,9 @@ from lora_lab.ui import tab
 from lora_lab.ui.context import UiContext
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-"""The webui finds `style.css` and `javascript/` at the top of an extension, so that is where they are."""
+"""The webui finds `style.css` and `javascript/` at the top of an extension, so that is where they are in a clone."""
+ASSETS = Path(__file__).resolve().parent / "assets"
+"""Where a wheel has them (see setup.py)."""
 
 FONT = ("Source Sans Pro", "ui-sans-serif", "system-ui", "sans-serif")
 PAGE_STYLE = ".gradio-container { max-width: 1560px !important; } footer { display: none !important; }"
@@ -67,8 +69,9 @@ def launch(
 
 
 def _read(name: str) -> str:
+    wheel = ASSETS / Path(name).name
+    path = wheel if wheel.is_file() else ROOT / name
     try:
-        return (ROOT / name).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        what = "a file of the page is missing"
-        raise LoraLabError(what, file=ROOT / name, remedy="install LoRA Lab from a clone: pip install -e .") from error
+        raise LoraLabError("a file of the page is missing", file=path, remedy="install LoRA Lab again") from error
