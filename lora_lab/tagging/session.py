@@ -1,50 +1,84 @@
-"""A WD tagger in onnxruntime: pictures in, a probability for each tag out.
+"""A tagger in onnxruntime: pictures in, a probability for each tag out.
 
-The contract (reference: the model cards of SmilingWolf's wd taggers): input NHWC float32, BGR, 0..255, square, its
-side read from the model; output one probability per row of ``selected_tags.csv``, the sigmoid is in the graph.
-onnxruntime is imported when a tagger is opened, not before.
+What it is fed is told by `contracts`. onnxruntime is imported when a tagger is opened, not before. One that knows the
+graphics card is used on it; where that fails, silently or aloud, the CPU does the work and `note` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from lora_lab.tagging.contracts import find_files, read_contract
 from lora_lab.tagging.tags import Tag, TaggerError, read_tags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MODEL, TAGS = "model.onnx", "selected_tags.csv"
+Device = Literal["auto", "cpu"]
+CPU = "CPUExecutionProvider"
+PROVIDERS = (
+    "CUDAExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider", "DmlExecutionProvider",
+    "OpenVINOExecutionProvider",
+)  # fmt: skip
+"""onnxruntime's names of what may be faster than the CPU, the best first."""
+OPTIONS = {"OpenVINOExecutionProvider": {"device_type": "GPU_FP32"}}
+"""OpenVINO's half precision gives wrong numbers (reference: kohya's tagging script)."""
+SAMPLES = 64
+"""Pieces of a model file that its identity is made from: the whole of it takes seconds to read."""
+
+log = logging.getLogger(__name__)
 
 
 class Tagger:
-    """An opened tagger."""
+    """An opened tagger. Use it as a context manager, or `close` it, to give its memory back."""
 
-    def __init__(self, folder: Path | str, *, threads: int = 0) -> None:
-        """Open the model and its list of tags.
+    def __init__(self, path: Path | str, *, threads: int = 0, device: Device = "auto") -> None:
+        """Open the model and its list of tags, and try it on one blank picture.
 
         Args:
-            folder: with `model.onnx` and `selected_tags.csv`.
+            path: a folder with ``model.onnx`` and ``selected_tags.csv``, or an ``.onnx`` file with a list beside it.
             threads: of the CPU; 0 leaves the choice to onnxruntime.
+            device: `cpu` leaves the graphics card alone.
 
         Raises:
-            TaggerError: a file is missing or damaged, it is no tagger of this kind, model and list do not belong
+            TaggerError: a file is missing or damaged, it is no tagger of a kind we know, model and list do not belong
                 together, or onnxruntime is not installed.
         """
-        self._path = Path(folder) / MODEL
-        self.tags: tuple[Tag, ...] = read_tags(Path(folder) / TAGS)
-        self._session = _open(self._path, threads)
-        self._input = self._session.get_inputs()[0].name
-        self.size = _side(self._session.get_inputs(), self._path)
+        self._path, tags = find_files(Path(path))
+        self.tags: tuple[Tag, ...] = read_tags(tags)
+        self.identity = identity(self._path, tags)
+        """Changes with the model's and the list's content, not with their place: 32 hex digits."""
+        self.note = ""
+        """What the person should know, such as that the graphics card could not be used."""
+        self._session, failed = self._opened(threads, device)
+        self.contract = read_contract(self._session.get_inputs(), self._path, tags)
+        self.size = self.contract.side
         """Side of the square input in pixels."""
-        batch = self._session.get_inputs()[0].shape[0]
-        self._fixed_batch = batch if isinstance(batch, int) else None
-        self._check_outputs()
+        self._input = self._session.get_inputs()[0].name
+        self._try_out(threads, failed)
+
+    def __enter__(self) -> Tagger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def on_cpu(self) -> bool:
+        """Does the CPU do the work?"""
+        return bool(self._session.get_providers()[0] == CPU)
+
+    def close(self) -> None:
+        """Give the model's memory back; it cannot be used afterwards."""
+        self._session = None
 
     def probabilities(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Tag pictures of any size and mode.
@@ -55,33 +89,92 @@ class Tagger:
         Raises:
             TaggerError: the model fails.
         """
-        if not images:
+        return self.run([prepare(image, self.size) for image in images])
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Tag prepared pictures as one batch; one that takes too much memory is halved until it fits.
+
+        Args:
+            pictures: each (size, size, 3), uint8, BGR, from `prepare`.
+
+        Returns:
+            float32 (pictures, tags) in 0..1.
+
+        Raises:
+            TaggerError: the model fails, or gives no probabilities.
+        """
+        if not pictures:
             return np.zeros((0, len(self.tags)), dtype=np.float32)
-        batch = np.stack([prepare(image, self.size) for image in images])
-        step = self._fixed_batch or len(batch)
-        return np.concatenate([self._run(batch[i : i + step]) for i in range(0, len(batch), step)])
-
-    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A model of fixed batch size gets the last rows filled up with zeros."""
-        count = len(batch)
-        if self._fixed_batch and count < self._fixed_batch:
-            batch = np.concatenate([batch, np.zeros((self._fixed_batch - count, *batch.shape[1:]), np.float32)])
+        step = self.contract.batch or len(pictures)
         try:
-            found = self._session.run(None, {self._input: batch})[0]
+            return np.concatenate([self._run(pictures[i : i + step]) for i in range(0, len(pictures), step)])
+        except _FailedError as error:
+            if step == 1 or self.contract.batch:
+                raise TaggerError(f"the tagger failed, {error}", file=self._path) from error
+            half = len(pictures) // 2
+            log.warning("a batch of %d pictures failed (%s): trying halves", len(pictures), error)
+            return np.concatenate([self.run(pictures[:half]), self.run(pictures[half:])])
+
+    def _run(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """One call of the session; a model of fixed batch size gets the last rows filled up with zeros."""
+        c = self.contract
+        batch = np.zeros((c.batch or len(pictures), c.side, c.side, 3), np.float32)
+        for row, picture in zip(batch, pictures, strict=False):
+            row[:] = picture
+        if c.logits:
+            batch *= np.float32(c.scale)
+            batch += np.float32(c.shift)
+        if c.channels_first:
+            batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+        try:
+            output = self._session.run(None, {self._input: batch})[0]
         except Exception as error:  # onnxruntime has no common base class of its own
-            raise TaggerError(f"the tagger failed, {_first_line(error)}", file=self._path) from error
-        return np.asarray(found, dtype=np.float32)[:count]
-
-    def _check_outputs(self) -> None:
-        shape = self._session.get_outputs()[0].shape
-        blank = np.zeros((1, self.size, self.size, 3), np.float32)
-        width = shape[-1] if isinstance(shape[-1], int) else self._run(blank).shape[-1]
-        if len(shape) != 2 or width != len(self.tags):
-            what = f"the model has {width} outputs and the list {len(self.tags)} tags"
+            raise _FailedError(_first_line(error)) from error
+        found: NDArray[np.float32] = np.asarray(output, dtype=np.float32)[: len(pictures)]
+        if found.ndim != 2 or found.shape[1] != len(self.tags):
+            what = f"the model has {found.shape[-1] if found.ndim else 1} outputs and the list {len(self.tags)} tags"
             raise TaggerError(what, file=self._path, remedy="take both files from the same place")
+        if c.logits:
+            found = 1 / (1 + np.exp(-np.clip(found, -60, 60)))
+        # A hair outside 0..1 is rounding; more, or no number at all, is another kind of model.
+        if not (found.min(initial=0) >= -1e-3 and found.max(initial=0) <= 1 + 1e-3):
+            remedy = "take an original model, such as the wd taggers"
+            raise TaggerError("the model gives no probabilities between 0 and 1", file=self._path, remedy=remedy)
+        return np.asarray(np.clip(found, 0, 1), np.float32)
+
+    def _opened(self, threads: int, device: Device) -> tuple[Any, bool]:
+        """A session, and whether the graphics card was wanted in vain."""
+        runtime = _runtime()
+        wanted = [] if device == "cpu" else [p for p in PROVIDERS if p in runtime.get_available_providers()][:1]
+        if wanted:
+            try:
+                session = _session(runtime, self._path, threads, wanted)
+            except TaggerError as error:
+                log.warning("%s", error)
+            else:
+                return session, session.get_providers()[0] == CPU
+        return _session(runtime, self._path, threads, []), bool(wanted)
+
+    def _try_out(self, threads: int, failed: bool) -> None:
+        """One blank picture shows whether the outputs fit the list, and whether the graphics card really works."""
+        blank = [np.full((self.size, self.size, 3), 255, np.uint8)]
+        try:
+            self.run(blank)
+        except TaggerError as error:
+            if self.on_cpu or not isinstance(error.__cause__, _FailedError):
+                raise
+            log.warning("%s", error)
+            self._session, failed = _session(_runtime(), self._path, threads, []), True
+            self.run(blank)
+        if failed:
+            self.note = "the graphics card could not be used for tagging (see the log): the CPU does it, more slowly"
 
 
-def prepare(image: Image.Image, size: int) -> NDArray[np.float32]:
+class _FailedError(Exception):
+    """The session raised."""
+
+
+def prepare(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """A picture as the model wants it: on white, made square with white, resized, BGR.
 
     Args:
@@ -89,44 +182,65 @@ def prepare(image: Image.Image, size: int) -> NDArray[np.float32]:
         size: side of the result in pixels.
 
     Returns:
-        float32 (size, size, 3), 0..255.
+        uint8 (size, size, 3).
     """
-    rgba = image.convert("RGBA")
-    side = max(rgba.size)
-    square = Image.new("RGBA", (side, side), (255, 255, 255, 255))
-    square.alpha_composite(rgba, ((side - rgba.width) // 2, (side - rgba.height) // 2))
-    rgb = square.convert("RGB")
+    side = max(image.size)
+    square = image
+    if image.mode != "RGB" or image.size != (side, side):
+        square = Image.new("RGB", (side, side), (255, 255, 255))
+        place = ((side - image.width) // 2, (side - image.height) // 2)
+        if image.mode == "RGB":
+            square.paste(image, place)
+        else:
+            rgba = image.convert("RGBA")
+            square.paste(rgba, place, mask=rgba)
     if side != size:
-        rgb = rgb.resize((size, size), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(rgb, dtype=np.float32)[:, :, ::-1])
+        square = square.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(square)[:, :, ::-1]
 
 
-def _open(path: Path, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
-    if not path.is_file():
-        raise TaggerError(f"there is no {MODEL}", file=path.parent, remedy="choose the folder of a WD tagger")
+def identity(model: Path, tags: Path) -> str:
+    """A name for what a tagger computes: from the list, and the model's size and pieces spread over it.
+
+    Raises:
+        TaggerError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        size = model.stat().st_size
+        digest.update(f"{size} ".encode() + tags.read_bytes())
+        with model.open("rb") as file:
+            for number in range(SAMPLES):
+                file.seek(size * number // SAMPLES)
+                digest.update(file.read(1 << 16))
+    except OSError as error:
+        remedy = "check its rights"
+        raise TaggerError(f"the tagger cannot be read ({error.strerror})", file=model, remedy=remedy) from error
+    return digest.hexdigest()[:32]
+
+
+def _runtime() -> Any:  # noqa: ANN401 - onnxruntime has no types
     try:
         import onnxruntime
     except ImportError as error:
         remedy = "install it: pip install onnxruntime"
         raise TaggerError("tagging needs the package onnxruntime", remedy=remedy) from error
-    options = onnxruntime.SessionOptions()
+    if PROVIDERS[0] in onnxruntime.get_available_providers() and hasattr(onnxruntime, "preload_dlls"):
+        with suppress(Exception):  # torch's own CUDA libraries serve too; the try-out tells whether any did
+            onnxruntime.preload_dlls()
+    return onnxruntime
+
+
+def _session(runtime: Any, path: Path, threads: int, wanted: list[str]) -> Any:  # noqa: ANN401
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    providers = [(name, OPTIONS.get(name, {})) for name in wanted] + [CPU]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime has no common base class of its own
         what = f"the tagger's model cannot be opened, {_first_line(error)}"
         raise TaggerError(what, file=path, remedy="download it again") from error
-
-
-def _side(inputs: Iterable[Any], path: Path) -> int:
-    """Side of the input, if it is the one picture input of a WD tagger."""
-    shapes = [tuple(i.shape) for i in inputs]
-    shape = shapes[0] if shapes else ()
-    if len(shapes) == 1 and len(shape) == 4 and shape[3] == 3 and isinstance(shape[1], int) and shape[1] == shape[2]:
-        return int(shape[1])
-    remedy = "take one whose input is (batch, side, side, 3), such as the wd taggers"
-    raise TaggerError(f"the model is no WD tagger, its inputs are {shapes}", file=path, remedy=remedy)
 
 
 def _first_line(error: Exception) -> str:

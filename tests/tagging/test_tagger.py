@@ -118,11 +118,13 @@ def test_a_truncated_model_is_refused(folder: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TaggerError, match="list of tags cannot be read"):
-        Tagger(tmp_path)
-    (tmp_path / "selected_tags.csv").write_text(CSV, encoding="utf-8")
     with pytest.raises(TaggerError, match=r"no model\.onnx"):
         Tagger(tmp_path)
+    write_model(tmp_path)
+    with pytest.raises(TaggerError, match=r"no selected_tags\.csv"):
+        Tagger(tmp_path)
+    with pytest.raises(TaggerError, match="no such folder"):
+        Tagger(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
