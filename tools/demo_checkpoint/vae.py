@@ -1,7 +1,8 @@
 """Train the demo checkpoint's VAE: vae.py SCRATCH MINUTES
 
 f8, four channels, every width a multiple of 32 (ldm's group norms), attention in its middle. L1, a perceptual term from the
-demo tagger's features once `tagger.pt` is there, a very small KL term.
+demo tagger's features once `tagger.pt` is there, a very small KL term. Once `latents.pt` is there only the decoder learns:
+the UNet has learnt on what the encoder gave.
 """
 
 from __future__ import annotations
@@ -40,15 +41,19 @@ def main() -> None:
     pixels = torch.from_numpy(pictures(scratch, "base", 24000).pixels)
     vae = torch.load(scratch / "vae.pt", weights_only=False) if (scratch / "vae.pt").is_file() else fresh()
     vae.train()
+    if frozen := (scratch / "latents.pt").is_file():
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     print(sum(p.numel() for p in vae.parameters()) / 1e6, "M parameters")
-    optimizer = torch.optim.AdamW(vae.parameters(), 2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], 2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
     judge, started, step = critic(scratch), time.time(), 0
     while (share := (time.time() - started) / (60 * minutes)) < 1:
         rate = 1.0e-3 * min(1, (step + 20) / 60) * (1 - share) ** 0.7 + 2e-5
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = pixels[torch.randint(0, len(pixels), (8,))].permute(0, 3, 1, 2).float() / 127.5 - 1
-        latent = vae.encode(x).latent_dist
+        with torch.set_grad_enabled(not frozen):
+            latent = vae.encode(x).latent_dist
         y = vae.decode(latent.sample()).sample
         loss = F.l1_loss(y, x) + 0.5 * F.mse_loss(y, x) + 2e-6 * latent.kl().mean() / 256
         for side in (4, 8):  # colours of whole regions come late by themselves
