@@ -20,9 +20,11 @@ from lora_lab.errors import SettingsError
 from lora_lab.families import Family, Layout, PredictionType
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from PIL import Image
     from torch import Tensor, nn
 
@@ -136,6 +138,8 @@ class HostPaths:
     """Our own folder (projects, runs, caches), outside the extension's folder."""
     allowed_roots: tuple[Path, ...] = ()
     """When not empty: folders typed by a person must lie below one of these (a webui that listens to a network)."""
+    tagger_places: tuple[Path, ...] = ()
+    """Where other programs beside the host may keep taggers; not all of them need to be there."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,46 @@ class MemoryUse:
     used: float
     free: float
     total: float
+
+
+@dataclass(frozen=True)
+class OpenedTagger:
+    """A tagger of the host's own, ready to work."""
+
+    words: tuple[str, ...]
+    """What each output stands for, with underscores; ratings begin with ``rating:``."""
+    side: int
+    """Of the square pictures in pixels."""
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    """RGB pictures (b, side, side, 3) to probabilities (b, words) in 0..1."""
+
+
+@dataclass(frozen=True)
+class HostTagger(ABC):
+    """A tagger that the host has anyway."""
+
+    name: str
+    """For people."""
+    identity: str
+    """Changes with what it computes."""
+    card: float | None = None
+    """The threshold that is usual for it."""
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[OpenedTagger]:
+        """Load it, and put it back as it was found. The host's queue is only held for each run."""
+
+
+@dataclass(frozen=True)
+class HostCaptioner(ABC):
+    """What describes pictures in sentences, and the host has anyway."""
+
+    name: str
+    """For people."""
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[Callable[[Image.Image], str]]:
+        """Load it, and put it back as it was found; inside, an RGB picture becomes a sentence."""
 
 
 class LoadedModel(ABC):
@@ -252,6 +296,10 @@ class Host(ABC):
     @abstractmethod
     def paths(self) -> HostPaths:
         """Folders to use."""
+
+    def interrogators(self) -> tuple[HostTagger | HostCaptioner, ...]:
+        """Taggers and captioners of the host's own that work without a download; most hosts have none. Cheap."""
+        return ()
 
     @abstractmethod
     def default_clip_skip(self) -> int:

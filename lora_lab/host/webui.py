@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 from modules import call_queue, paths, script_callbacks, sd_models, shared
 
 from lora_lab.errors import HostBusyError
-from lora_lab.host.base import CheckpointInfo, Host, HostPaths, LoadedModel, MemoryUse, Purpose
+from lora_lab.host import webui_interrogate
+from lora_lab.host.base import (
+    CheckpointInfo,
+    Host,
+    HostCaptioner,
+    HostPaths,
+    HostTagger,
+    LoadedModel,
+    MemoryUse,
+    Purpose,
+)
 from lora_lab.host.webui_checkpoint import CheckpointReader, check_supported, known_hash, live_model
 from lora_lab.host.webui_interrupt import InterruptWatch
 from lora_lab.host.webui_lease import lent
@@ -115,7 +125,11 @@ class WebuiHost(Host):
         if shared.cmd_opts.webui_is_non_local:
             allowed = shared.cmd_opts.gradio_allowed_path or []
             roots = (data_dir, lora_dir, *(Path(path).resolve() for path in allowed))
-        return HostPaths(lora_dir=lora_dir, data_dir=data_dir, allowed_roots=roots)
+        return HostPaths(lora_dir, data_dir, roots, webui_interrogate.tagger_places())
+
+    def interrogators(self) -> tuple[HostTagger | HostCaptioner, ...]:
+        """See `Host.interrogators`."""
+        return webui_interrogate.interrogators()
 
     def as_prompt(self, caption: str) -> str:
         """See `Host.as_prompt`. Brackets weigh words in the webui's prompts, and a backslash takes that from them."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lora_lab.errors import Interrupted
-from lora_lab.tagging.session import Tagger, prepare
+from lora_lab.tagging.session import prepare
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,27 @@ Read = Callable[[Path, int], "Image.Image"]
 """Reads a picture; a longest side below the given one is not needed. Raises OSError with the reason."""
 Listen = Callable[[int, int], None]
 """Told how many pictures are done, of how many."""
+
+
+class Net(Protocol):
+    """What tags prepared pictures: `session.Tagger`, or one that a host offers."""
+
+    @property
+    def size(self) -> int:
+        """Side of the square input in pixels."""
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size it takes; None for any."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Does the CPU do the work?"""
+
+    def run(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(pictures, tags), from pictures of `session.prepare`."""
+
+
 
 BATCH_BYTES = 10_000_000
 """Of a batch's float32 input: four pictures of 448 px. On a CPU larger batches gain nothing (measured)."""
@@ -57,7 +78,7 @@ class Batching:
 
 
 def tag_pictures(
-    tagger: Tagger,
+    tagger: Net,
     paths: Sequence[Path],
     read: Read,
     *,
@@ -108,10 +129,10 @@ def tag_pictures(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def batch_size(tagger: Tagger) -> int:
+def batch_size(tagger: Net) -> int:
     """Pictures that are best shown to the net at a time."""
-    if tagger.contract.batch:
-        return tagger.contract.batch
+    if tagger.fixed_batch:
+        return tagger.fixed_batch
     fits = BATCH_BYTES // (tagger.size**2 * 3 * 4)
     return max(1, min(MOST, fits if tagger.on_cpu else ON_A_CARD * fits))
 
@@ -120,7 +141,7 @@ def _decode(read: Read, path: Path, side: int) -> NDArray[np.uint8]:
     return prepare(read(path, DECODED * side), side)
 
 
-def _tagged(tagger: Tagger, part: list[tuple[Path, Future[NDArray[np.uint8]]]]) -> list[Tagged]:
+def _tagged(tagger: Net, part: list[tuple[Path, Future[NDArray[np.uint8]]]]) -> list[Tagged]:
     pictures, reasons = [], []
     for _, future in part:
         try:

@@ -186,14 +186,13 @@ def _chosen(scores: Scores, choice: Choice, card: float | None) -> tuple[NDArray
     wanted = np.concatenate([_positions(scores, best, choice.order, texts), np.zeros(len(ratings), np.int64)])
     groups = np.concatenate([group.astype(np.int64), np.full(len(ratings), -1 if first else 2)])
     entries = np.concatenate([best, ratings])
-    order: NDArray[np.int64] = entries[np.lexsort((wanted, groups, scores.rows[entries]))]
-    return order, texts
+    return np.take(entries, np.lexsort((wanted, groups, scores.rows[entries]))), texts
 
 
 def _falling(scores: Scores, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The kept entries picture by picture, the most probable first."""
     entries = np.flatnonzero(kept)
-    order: NDArray[np.int64] = entries[np.lexsort((-scores.values[entries], scores.rows[entries]))]
+    order: NDArray[np.int64] = np.take(entries, np.lexsort((-scores.values[entries], scores.rows[entries])))
     return order
 
 
@@ -204,7 +203,7 @@ def _once(scores: Scores, entries: NDArray[np.int64], texts: list[str]) -> NDArr
     if len(codes) == len(texts) or not len(entries):
         return entries
     _, first = np.unique(scores.rows[entries] * len(texts) + code[scores.columns[entries]], return_index=True)
-    return entries[np.sort(first)]
+    return np.take(entries, np.sort(first))
 
 
 def _positions(scores: Scores, entries: NDArray[np.int64], order: Order, texts: list[str]) -> NDArray[np.int64]:
@@ -217,8 +216,7 @@ def _positions(scores: Scores, entries: NDArray[np.int64], order: Order, texts: 
         place = -np.bincount(columns, minlength=len(texts))
     elif order == "alphabet":
         place[sorted(range(len(texts)), key=lambda column: texts[column].casefold())] = np.arange(len(texts))
-    found: NDArray[np.int64] = place[columns]
-    return found
+    return np.take(place, columns)
 
 
 def spelled(name: str, choice: Choice) -> str:

@@ -76,6 +76,11 @@ class Tagger:
         """Does the CPU do the work?"""
         return bool(self._session.get_providers()[0] == CPU)
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size that the model takes; None for any."""
+        return self.contract.batch
+
     def close(self) -> None:
         """Give the model's memory back; it cannot be used afterwards."""
         self._session = None

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from lora_lab.tagging.scores import Row, Scores
 from lora_lab.tagging.tags import Tag
 
 NAME = "probabilities.sqlite"
+THREADS = min(8, os.cpu_count() or 1)
+Known = tuple[int, int, str]
+"""Size and time (ns) of a file, and the hash of its content."""
 AT_ONCE = 500
 """SQLite takes a limited number of values in one question."""
 SCHEMA = """
@@ -84,22 +88,16 @@ class ProbabilityStore:
             None for a file that cannot be read.
         """
         with self._connected() as db:
-            known = {row[0]: row[1:] for row in _all(db, "SELECT * FROM files WHERE path IN", map(_text, pictures))}
+            question = "SELECT path, size, time, picture FROM files WHERE path IN"
+            known: dict[str, Known] = {row[0]: row[1:] for row in _all(db, question, map(_text, pictures))}
         found: list[str | None] = []
         fresh: list[tuple[str, int, int, str]] = []
-        for path in pictures:
-            try:
-                state = path.stat()
-                seen = known.get(_text(path))
-                if seen and seen[:2] == (state.st_size, state.st_mtime_ns):
-                    found.append(seen[2])
-                    continue
-                digest = hash_of(path)
-            except OSError:
-                found.append(None)
-                continue
-            found.append(digest)
-            fresh.append((_text(path), state.st_size, state.st_mtime_ns, digest))
+        with ThreadPoolExecutor(THREADS, "lora-lab-hash") as pool:
+            seen = [known.get(_text(path)) for path in pictures]
+            for path, now in zip(pictures, pool.map(lambda p, s: _hashed(p, s, hash_of), pictures, seen), strict=True):
+                found.append(now[2] if now else None)
+                if now and now != known.get(_text(path)):
+                    fresh.append((_text(path), *now))
         if fresh:
             with self._connected() as db:
                 db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", fresh)
@@ -201,6 +199,17 @@ class ProbabilityStore:
                 yield db
         finally:
             db.close()
+
+
+def _hashed(path: Path, seen: Known | None, hash_of: Callable[[Path], str]) -> Known | None:
+    """Size, time and hash of a file; read only if size or time are others than those seen. None if it cannot be."""
+    try:
+        state = path.stat()
+        if seen and seen[:2] == (state.st_size, state.st_mtime_ns):
+            return seen
+        return state.st_size, state.st_mtime_ns, hash_of(path)
+    except OSError:
+        return None
 
 
 def _all(db: sqlite3.Connection, question: str, values: Iterable[str], *first: str) -> Iterator[tuple[Any, ...]]:

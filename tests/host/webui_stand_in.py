@@ -262,7 +262,10 @@ class Webui:
             "sd_vae": SimpleNamespace(get_loaded_vae_name=lambda: None),
             "sd_samplers": SimpleNamespace(),
             "hashes": SimpleNamespace(sha256_from_cache=lambda path, title: f"{title} of {Path(path).name}"),
-            "paths": SimpleNamespace(data_path=str(self.folder)),
+            "paths": SimpleNamespace(
+                data_path=str(self.folder), models_path=str(self.folder / "models"),
+                extensions_dir=str(self.folder / "extensions"),
+            ),
             "script_callbacks": SimpleNamespace(on_model_loaded=self.callbacks.append),
             "processing": SimpleNamespace(
                 StableDiffusionProcessingTxt2Img=SimpleNamespace(
