@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,14 @@ def standalone_host(
     tokenizer = assets.tokenizer_dir() if checkpoint is None else None
     return standalone.StandaloneHost(
         checkpoint or assets.checkpoint_path(),
-        data_dir=data_dir or standalone.default_data_dir(),
+        data_dir=data_dir or default_data_dir(),
         lora_dir=lora_dir,
         tokenizer=tokenizer,
         clip_skip=clip_skip,
         prediction_type=prediction_type,
     )
+
+
+def default_data_dir() -> Path:
+    """Where projects, runs and caches go without a webui: ``LORA_LAB_DATA``, or ``lora-lab-data`` where we started."""
+    return Path(os.environ.get("LORA_LAB_DATA") or "lora-lab-data").resolve()

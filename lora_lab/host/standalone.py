@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -253,8 +252,3 @@ def _still(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for part in training:
             part.training = True
-
-
-def default_data_dir() -> Path:
-    """``LORA_LAB_DATA``, or ``lora-lab-data`` in the folder we were started in."""
-    return Path(os.environ.get("LORA_LAB_DATA") or "lora-lab-data").resolve()

@@ -44,7 +44,6 @@ class Net(Protocol):
         """(pictures, tags), from pictures of `session.prepare`."""
 
 
-
 BATCH_BYTES = 10_000_000
 """Of a batch's float32 input: four pictures of 448 px. On a CPU larger batches gain nothing (measured)."""
 MOST = 32

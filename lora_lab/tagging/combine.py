@@ -44,8 +44,7 @@ def combine(all_scores: Sequence[Scores], how: How = "mean") -> Scores:
     joint = _joint([scores.tags for scores in all_scores])
     width = len(joint.tags)
     places = [
-        scores.rows * width + columns[scores.columns]
-        for scores, columns in zip(all_scores, joint.columns, strict=True)
+        scores.rows * width + columns[scores.columns] for scores, columns in zip(all_scores, joint.columns, strict=True)
     ]
     where, inverse = np.unique(np.concatenate(places), return_inverse=True)
     values = _spread(all_scores, joint, inverse.reshape(-1), where % width)

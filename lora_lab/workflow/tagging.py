@@ -1,8 +1,8 @@
 """Tagging a dataset: which taggers there are, what they say of its pictures (computed once, then kept), what is chosen.
 
-    store = project_store(folder, data_dir)
-    seen = look(find_pictures(folder), [tagger], store)       # runs the nets on what they have not seen yet
-    tags = seen.choose(Choice(general_threshold=0.3))         # at once, again and again
+store = project_store(folder, data_dir)
+seen = look(find_pictures(folder), [tagger], store)       # runs the nets on what they have not seen yet
+tags = seen.choose(Choice(general_threshold=0.3))         # at once, again and again
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from lora_lab.host.base import HostPaths
+    from lora_lab.host.base import Host, HostPaths
 
 AnyTagger = FoundTagger | HostTagger
 Listen = Callable[[str, int, int], None]
@@ -59,8 +59,17 @@ def tagger_folder(paths: HostPaths) -> Path:
 
 def local_taggers(paths: HostPaths) -> list[FoundTagger]:
     """Taggers on this machine: ours, those of other extensions, the hub's cache, and last the demo's."""
-    found = find_taggers([tagger_folder(paths), *paths.tagger_places, hub_cache()])
-    return [*found, demo_tagger()]
+    return taggers_in(paths.data_dir, paths.tagger_places)
+
+
+def taggers_in(data_dir: Path, places: Sequence[Path] = ()) -> list[FoundTagger]:
+    """As `local_taggers`, without a host."""
+    return [*find_taggers([data_dir / TAGGERS, *places, hub_cache()]), demo_tagger()]
+
+
+def all_taggers(host: Host) -> list[AnyTagger]:
+    """`local_taggers`, and those that the host has anyway."""
+    return [*local_taggers(host.paths()), *(t for t in host.interrogators() if isinstance(t, HostTagger))]
 
 
 def demo_tagger() -> FoundTagger:
