@@ -47,8 +47,9 @@
     }
 
     // Steps and time follow the form: when a field is left and something in the form differs, the plan is made again.
-    // One question at a time, as gradio drops a click on a button whose last one is not answered yet.
-    let planned = null, pending = 0, plannedAt = 0, planThen = null;
+    // One question at a time, as gradio drops a click on a button whose last one is not answered yet; one that stays
+    // without an answer is asked again.
+    let planned = null, asking = null, pending = 0, plannedAt = 0, planThen = null;
 
     function planMark() {
         const answer = document.querySelector("#lora_lab_train_plan [data-plan]");
@@ -63,9 +64,13 @@
     function replan() {
         const text = formText();
         if (planned === null) planned = text; // the form as it comes, before anything was typed or sent to it
+        if (asking !== null && planMark() !== planThen) {
+            planned = asking;
+            asking = null;
+        }
         if (text === planned || !shown(byId("lora_lab_train_form"))) return;
-        if (planMark() === planThen && Date.now() - plannedAt < PATIENCE) return;
-        planned = text;
+        if (asking !== null && Date.now() - plannedAt < PATIENCE) return;
+        asking = text;
         plannedAt = Date.now();
         planThen = planMark();
         byId("lora_lab_train_replan").click();

@@ -151,3 +151,25 @@ def test_reload_ui_does_not_end_a_run(webui: Webui, pictures: dict[str, Path]) -
     assert wait(webui, run, lambda found: found["step"] > step + 1)["state"] == "running"
     webui.check("training", run_id=run, stop=True)
     assert wait(webui, run)["state"] == "stopped"
+
+
+def test_a_checkpoint_that_is_gone_when_a_waiting_run_begins(
+    webui: Webui, pictures: dict[str, Path], data: Path
+) -> None:
+    name = webui.check("settings")["info"][0]
+    first = start(webui, pictures, output_name="in_front", max_train_epochs=40, sample_prompts="")
+    wait(webui, first, lambda found: found["step"] >= 1)
+    second = start(webui, pictures, output_name="too_late", max_train_epochs=40, sample_prompts="")
+    webui.post("/sdapi/v1/options", {"sd_model_checkpoint": "other.safetensors"})
+    try:
+        webui.check("training", run_id=first, stop=True)
+        assert wait(webui, first)["state"] == "stopped"
+        done = wait(webui, second)
+    finally:
+        webui.post("/sdapi/v1/options", {"sd_model_checkpoint": name})
+    assert (done["state"], done["step"], done["lora"]) == ("failed", 0, None)
+    assert done["error"] == (
+        "the run has ended before its first step, since another checkpoint is live now: other.safetensors: "
+        f"load {name} and start again with the same settings."
+    )
+    assert not list((data / "models" / "Lora").glob("too_late*"))
