@@ -10,10 +10,10 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def a_queue_of_its_own() -> None:
-    """The process has one queue of runs: each test begins with an empty one."""
-    jobs = sys.modules.get("lora_lab.training.jobs")
-    if jobs is not None:
-        jobs.queue.cache_clear()
+    """The process has one queue of runs and one list of tasks: each test begins with empty ones."""
+    for name, kept in (("lora_lab.training.jobs", "queue"), ("lora_lab.workflow.tasks", "tasks")):
+        if name in sys.modules:
+            getattr(sys.modules[name], kept).cache_clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

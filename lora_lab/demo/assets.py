@@ -46,7 +46,7 @@ def character_features() -> tuple[str, ...]:
 def caption(a: world.Attributes, kind: str) -> list[str]:
     """A training caption: the trigger first, then what is to stay separable from it.
 
-    The character's fixed features are left out, so that the trigger takes them in; the style's pictures keep what can be seen in it.
+    The character's fixed features are left out, so that the trigger takes them in; the style's keep all that it shows.
     """
     tags = [tag for tag in world.tags(a) if tag != world.STYLE]
     if kind == "style":

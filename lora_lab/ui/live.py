@@ -14,6 +14,7 @@ from lora_lab.ui import run_view, words
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.words import esc, tag
+from lora_lab.workflow.tasks import TaskStatus, tasks
 
 FAMILIES = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
 
@@ -30,6 +31,7 @@ class Seen:
     files: str = ""
     notes: str = ""
     active: bool | None = None
+    tagged: str = ""
     waiting: tuple[run_view.Waiting, ...] = ()
 
 
@@ -44,11 +46,25 @@ class View:
     """How many runs have ended and left a LoRA: when this grows, the webui's cards are out of date."""
     checkpoint: CheckpointInfo | None
     clip_skip: int
+    tasks: tuple[TaskStatus, ...] = ()
+    """Long work beside training that is under way."""
+
+    @property
+    def training(self) -> bool:
+        """Is a run under way?"""
+        return self.status is not None and self.status.active
 
     @property
     def active(self) -> bool:
-        """Is a run under way?"""
-        return self.status is not None and self.status.active
+        """Is anything under way?"""
+        return self.training or bool(self.tasks)
+
+    @property
+    def stoppable(self) -> bool:
+        """Is there something that was not asked to stop yet? Interrupt takes the run first, then the tasks."""
+        if self.training and self.status is not None:
+            return not self.status.stopping
+        return any(not task.stopping for task in self.tasks)
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,7 @@ def look(context: UiContext) -> View:
         listed=sum(bool(status.snapshots) for status in ended),
         checkpoint=context.host.current(),
         clip_skip=context.host.default_clip_skip(),
+        tasks=tasks().active(),
     )
 
 
@@ -94,15 +111,17 @@ def wire(w: LiveWidgets, context: UiContext) -> None:
 
 @dataclass(frozen=True)
 class Interrupt:
-    """Stop the run that is under way and keep what it has."""
+    """Stop the run that is under way and keep what it has; without one, stop what else is."""
 
     w: LiveWidgets
     context: UiContext
 
     def __call__(self, values: Values) -> Changes:
         run = self.context.queue().current()
-        if run is not None:
+        if run is not None and run.status().active:
             run.stop()
+        else:
+            tasks().stop_all()
         return {self.w.interrupt: gr.update(interactive=False)}
 
 
@@ -110,7 +129,7 @@ def refresh(view: View, seen: Seen, dataset: str, w: LiveWidgets) -> tuple[Chang
     """What of the line is new."""
     changes: Changes = {}
     line = line_html(view, dataset)
-    active = view.active and not (view.status is not None and view.status.stopping)
+    active = view.stoppable
     if line != seen.line:
         changes[w.line] = line
     if active != seen.active:
@@ -133,7 +152,8 @@ def line_html(view: View, dataset: str) -> str:
     items = [_checkpoint(view.checkpoint), _item("clip skip", str(view.clip_skip))]
     name = Path(dataset.strip().strip('"')).name if dataset.strip() else ""
     items.append(_item("dataset", name or "none chosen", title=dataset))
-    return tag("div", "".join(items) + _job(view.status, view.waiting), "lora-lab-live")
+    jobs = "" if view.tasks and not view.training else _job(view.status, view.waiting)
+    return tag("div", "".join(items) + jobs + "".join(map(_task, view.tasks)), "lora-lab-live")
 
 
 def _checkpoint(info: CheckpointInfo | None) -> str:
@@ -155,6 +175,13 @@ def _job(status: RunStatus | None, waiting: tuple[run_view.Waiting, ...]) -> str
     bar = words.bar(status.share, label="progress of the run") if status.active else ""
     inner = tag("span", esc("run")) + tag("b", esc(status.name)) + tag("span", esc(text + more)) + bar
     return tag("span", inner, "lora-lab-item lora-lab-job")
+
+
+def _task(task: TaskStatus) -> str:
+    left = f", {words.duration(task.seconds_left)} left" if task.seconds_left else ""
+    text = "stopping" if task.stopping else f"{task.done:,} of {task.total:,}{left}" if task.total else task.stage
+    bar = words.bar(task.share, label=f"progress of {task.title}")
+    return tag("span", tag("b", esc(task.title)) + tag("span", esc(text)) + bar, "lora-lab-item lora-lab-job")
 
 
 def connect_poll(handler: Any, w: LiveWidgets, inputs: set[Any], outputs: list[Any], context: UiContext) -> None:  # noqa: ANN401

@@ -13,6 +13,7 @@ from lora_lab.ui.context import UiContext
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The webui finds `style.css` and `javascript/` at the top of an extension, so that is where they are in a clone."""
+SCRIPTS = ("lora_lab.js", "lora_lab_tags.js")
 ASSETS = Path(__file__).resolve().parent / "assets"
 """Where a wheel has them (see setup.py)."""
 
@@ -28,7 +29,8 @@ def page(host: Host) -> gr.Blocks:
     Raises:
         LoraLabError: our style and JavaScript are missing.
     """
-    style, script = _read("style.css"), _read("javascript/lora_lab.js")
+    style = _read("style.css")
+    script = "\n".join(_read(f"javascript/{name}") for name in SCRIPTS)
     # Fonts by name: gradio's default theme would fetch them from the network.
     theme = gr.themes.Default(font=FONT, font_mono=MONO)
     inner = tab.build(UiContext(host))  # outside: a page made within another's `with` would be shown twice

@@ -11,7 +11,7 @@ from functools import partial
 import gradio as gr
 
 from lora_lab.training.settings import TrainSettings
-from lora_lab.ui import dataset_panel, live, train_panel
+from lora_lab.ui import autotag_panel, dataset_panel, live, regularisation_panel, tags_panel, train_panel
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 
@@ -23,6 +23,8 @@ class Panels:
     live: live.LiveWidgets
     tabs: gr.Tabs
     dataset: dataset_panel.DatasetWidgets
+    regularisation: regularisation_panel.RegularisationWidgets
+    tags: tags_panel.TagsWidgets
     train: train_panel.TrainWidgets
 
 
@@ -43,27 +45,51 @@ def lay_out(context: UiContext) -> Panels:
     with gr.Tabs(elem_id="lora_lab_panels") as tabs:
         with gr.Tab(dataset_panel.TITLE, id="dataset", elem_id="lora_lab_dataset"):
             dataset = dataset_panel.build(context)
+            regularisation = regularisation_panel.build(context)
+        with gr.Tab(tags_panel.TITLE, id="tags", elem_id="lora_lab_tags"):
+            tags = tags_panel.build(context)
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             train = train_panel.build(context)
-    return Panels(line, tabs, dataset, train)
+    return Panels(line, tabs, dataset, regularisation, tags, train)
 
 
 def wire(panels: Panels, context: UiContext) -> None:
     """Each panel by itself, then what goes from one to another, then the poll."""
     live.wire(panels.live, context)
     dataset_panel.wire(panels.dataset, context)
+    fields = panels.dataset.fields
+    regularisation_panel.wire(panels.regularisation, fields.all, partial(settings_of, panels=panels), context)
+    tags_panel.wire(panels.tags, context)
+    checked = panels.dataset.fields.widgets["train_data_dir"]
+    hand = partial(hand_folder, panels=panels)
+    on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
     sent = [panels.train.fields.widgets[name] for name in (*panels.dataset.fields.widgets, "output_name")]
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}
     send = partial(send_to_train, panels=panels, context=context)
     on(panels.dataset.use.click, send, inputs, [panels.tabs, *sent], context, quiet=True)
-    watched = [panels.live.line, panels.live.interrupt, *panels.train.watched]
+    watched = [panels.live.line, panels.live.interrupt, panels.tags.autotag.told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
+
+
+def hand_folder(values: Values, panels: Panels) -> Changes:
+    """The folder that was checked is the one to tag, unless another was typed there."""
+    checked = values[panels.dataset.fields.widgets["train_data_dir"]]
+    return {panels.tags.folder: values[panels.tags.folder] or checked}
+
+
+def settings_of(values: Values, panels: Panels) -> TrainSettings:
+    """What the Dataset panel says, as settings.
+
+    Raises:
+        SettingsError: a size is wrong.
+    """
+    return TrainSettings.from_mapping(panels.dataset.fields.raw(values))
 
 
 def folders(panels: Panels) -> set[gr.Textbox]:
     """Where a dataset may have been chosen in this window."""
-    return {form.fields.widgets["train_data_dir"] for form in (panels.train, panels.dataset)}
+    return {panels.tags.folder, *(form.fields.widgets["train_data_dir"] for form in (panels.train, panels.dataset))}
 
 
 def send_to_train(values: Values, panels: Panels, context: UiContext) -> Changes:
@@ -72,7 +98,7 @@ def send_to_train(values: Values, panels: Panels, context: UiContext) -> Changes
     Raises:
         LoraLabError: the folder or a size is wrong.
     """
-    settings = TrainSettings.from_mapping(panels.dataset.fields.raw(values))
+    settings = settings_of(values, panels)
     changes = panels.train.fields.show(settings, panels.dataset.fields.widgets)
     name = panels.train.fields.widgets["output_name"]
     if not str(values[name] or "").strip():
@@ -84,11 +110,13 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     """What is new for this window."""
     seen: live.Seen = values[panels.live.seen]
     view = live.look(context)
-    typed = [values[form.fields.widgets["train_data_dir"]] for form in (panels.train, panels.dataset)]
+    boxes = [panels.train.fields.widgets["train_data_dir"], panels.dataset.fields.widgets["train_data_dir"]]
+    typed = [values[box] for box in (*boxes, panels.tags.folder)]
     running = context.queue().current()
     folder = next((text for text in typed if text), running.checked.settings.train_data_dir if running else "")
     line, seen = live.refresh(view, seen, folder, panels.live)
     run, seen = train_panel.refresh(view, seen, panels.train, context)
+    tagged, known = autotag_panel.refresh(panels.tags.autotag, seen.tagged)
     beat = seen.beat + 1
-    fresh = replace(seen, beat=beat)
-    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view), **line, **run}
+    fresh = replace(seen, beat=beat, tagged=known)
+    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view), **line, **run, **tagged}

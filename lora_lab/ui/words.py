@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def esc(text: object) -> str:
@@ -14,9 +14,17 @@ def esc(text: object) -> str:
 
 def tag(name: str, inner: str = "", css: str = "", **attributes: object) -> str:
     """An element. `inner` is HTML already; attribute values are escaped; ``data_use`` becomes ``data-use``."""
+    return f"<{name}{_attributes(css, attributes)}>{inner}</{name}>"
+
+
+def void(name: str, css: str = "", **attributes: object) -> str:
+    """An element that has no inside: ``img``, ``input``."""
+    return f"<{name}{_attributes(css, attributes)}>"
+
+
+def _attributes(css: str, attributes: Mapping[str, object]) -> str:
     given = {"class": css, **{key.replace("_", "-"): value for key, value in attributes.items()}}
-    text = "".join(f' {key}="{esc(value)}"' for key, value in given.items() if value not in ("", None))
-    return f"<{name}{text}>{inner}</{name}>"
+    return "".join(f' {key}="{esc(value)}"' for key, value in given.items() if value not in ("", None))
 
 
 def duration(seconds: float) -> str:

@@ -165,6 +165,12 @@ class Tasks:
         with self._lock:
             return next((task for task in self._tasks if task.id == task_id), None)
 
+    def stop_all(self) -> None:
+        """Ask all of them to stop."""
+        with self._lock:
+            for task in self._tasks:
+                task.stop()
+
     def active(self) -> tuple[TaskStatus, ...]:
         """Those under way, the newest last."""
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -105,15 +105,21 @@ class Limit(Operation):
         if context.tokens is None:
             remedy = "load a checkpoint, or limit the number of tags"
             raise OperationError("tokens cannot be counted without the checkpoint's tokenizer", remedy=remedy)
-        if context.tokens(names.join(left)) <= self.tokens:
-            return left
-        marks = [kept(tag) for tag in left]
-        low, high = 0, min(len(left), self.tokens)  # each tag has a token at least
-        while low < high:
-            middle = (low + high + 1) // 2
-            fits = context.tokens(names.join(_first(left, middle, marks))) <= self.tokens
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return _first(left, low, marks)
+        return _fitting(left, self.tokens, context.tokens, kept=[kept(tag) for tag in left])
+
+
+def _fitting(tags: list[str], most: int, tokens: Callable[[str], int], kept: Sequence[bool]) -> list[str]:
+    """As many tags as fit. Begins where they would if all were equally long, which is near."""
+    total = tokens(names.join(tags))
+    if total <= most:
+        return tags
+    longest = min(len(tags), most)  # each tag has a token at least
+    count = min(longest, len(tags) * most // total)
+    while count < longest and tokens(names.join(_first(tags, count + 1, kept))) <= most:
+        count += 1
+    while count and tokens(names.join(_first(tags, count, kept))) > most:
+        count -= 1
+    return _first(tags, count, kept)
 
 
 def _first(tags: Sequence[str], count: int, kept: Sequence[bool]) -> list[str]:

@@ -52,7 +52,12 @@ def toggles(captions: Captions) -> Iterator[Suggestion]:
             why = (
                 f"{listed(told, 8)}. One or two pictures are too few to learn a switch from; add some, or drop the tag."
             )
-            yield Suggestion("few-toggles", f"{len(told)} tags to switch by, on too few pictures", why, (), told)
+            title = (
+                "a tag to switch by, on too few pictures"
+                if len(told) == 1
+                else (f"{len(told)} tags to switch by, on too few pictures")
+            )
+            yield Suggestion("few-toggles", title, why, (), told)
 
 
 def poses(captions: Captions) -> Iterator[Suggestion]:
