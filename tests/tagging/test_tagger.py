@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,14 @@ from lora_lab.errors import SettingsError
 from lora_lab.tagging.score import found
 from lora_lab.tagging.session import Tagger, prepare
 from lora_lab.tagging.tags import Tag, TaggerError, read_tags
+from tests.tagging.nets import CSV, SIDE, write_model, write_tagger
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-
-SIDE = 8
-CSV = "tag_id,name,category,count\n1,general,9,5\n2,blue,0,7\n3,green_hair,0,\n"
-
-
-def write_model(path: Path, *, batch: str | int = "n", outputs: int = 3, channels: int = 3) -> None:
-    """Outputs the mean of each channel / 255: blue, green, red of a BGR picture."""
-    from onnx import TensorProto, helper
-
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, SIDE, SIDE, channels])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, outputs])
-    scale = helper.make_tensor("s", TensorProto.FLOAT, [], [255.0])
-    nodes = [
-        helper.make_node("ReduceMean", ["x"], ["m"], axes=[1, 2], keepdims=0),
-        helper.make_node("Div", ["m", "s"], ["y"]),
-    ]
-    graph = helper.make_graph(nodes, "g", [x], [y], [scale])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, str(path / "model.onnx"))
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_model(tmp_path)
-    (tmp_path / "selected_tags.csv").write_text(CSV, encoding="utf-8")
-    return tmp_path
+    return write_tagger(tmp_path)
 
 
 def picture(colour: Any, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Image.Image:
@@ -97,7 +77,7 @@ def test_a_list_that_does_not_fit_is_refused(folder: Path) -> None:
 
 
 def test_a_list_that_does_not_fit_unnamed_outputs_is_refused(folder: Path) -> None:
-    write_model(folder, outputs="k")  # type: ignore[arg-type]
+    write_model(folder, outputs="k")
     assert Tagger(folder).tags
     (folder / "selected_tags.csv").write_text("name,category\nblue,0\n", encoding="utf-8")
     with pytest.raises(TaggerError, match="3 outputs and the list 1 tags"):
@@ -162,3 +142,100 @@ def test_a_tag_that_the_tagger_lacks_is_refused() -> None:
         found(np.zeros((1, 1), np.float32), (Tag("hat", 0),), ["horns"])
     with pytest.raises(SettingsError, match="nothing to score"):
         found(np.zeros((0, 1), np.float32), (Tag("hat", 0),), ["hat"])
+
+
+def test_channels_first_is_fed_the_same_numbers_in_its_layout(folder: Path) -> None:
+    pictures = [picture((200, 100, 0)), picture((0, 255, 51), (16, 16))]
+    expected = Tagger(folder).probabilities(pictures)
+    write_model(folder, first=True)
+    # That model does not divide, so its outputs are no probabilities as they are.
+    with pytest.raises(TaggerError, match="no probabilities"):
+        Tagger(folder)
+    (folder / "selected_tags.csv").unlink()
+    mapping = {str(i): {"tag": tag.name, "category": "General"} for i, tag in enumerate(read_csv())}
+    (folder / "tag_mapping.json").write_text(json.dumps(mapping), encoding="utf-8")
+    found = Tagger(folder)
+    assert found.contract.channels_first
+    # -1..1 in, a sigmoid behind: undone by hand it is the same.
+    logits = np.log(found.probabilities(pictures) / (1 - found.probabilities(pictures)))
+    np.testing.assert_allclose((logits + 1) / 2, expected, atol=1e-4)
+
+
+def read_csv() -> list[Tag]:
+    return [Tag("general", 9), Tag("blue", 0), Tag("green_hair", 0)]
+
+
+def test_both_forms_of_a_tag_mapping_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "tag_mapping.json"
+    path.write_text('{"1": {"tag": "safe", "category": "Rating"}, "0": {"tag": "a,b", "category": "Character"}}')
+    assert read_tags(path) == (Tag("a b", 4), Tag("safe", 9))
+    path.write_text('{"idx_to_tag": {"0": "x"}, "tag_to_category": {"x": "General"}}')
+    assert read_tags(path) == (Tag("x", 0),)
+    for damaged in ("[]", "{", '{"1": {"tag": "a", "category": "General"}}', '{"0": {"tag": "a", "category": "?"}}'):
+        path.write_text(damaged)
+        with pytest.raises(TaggerError, match="no tag mapping"):
+            read_tags(path)
+
+
+def test_a_batch_that_takes_too_much_memory_is_halved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tagger = Tagger(folder)
+    pictures = [prepare(picture((i * 40, 90, 200 - i * 30)), SIDE) for i in range(5)]
+    expected = tagger.run(pictures)
+    session, seen = tagger._session, []
+
+    class Small:
+        """Two pictures fit."""
+
+        def run(self, names: None, feed: dict[str, Any]) -> Any:
+            seen.append(len(feed["x"]))
+            if seen[-1] > 2:
+                raise RuntimeError("out of memory\nmore lines")
+            return session.run(names, feed)
+
+    monkeypatch.setattr(tagger, "_session", Small())
+    np.testing.assert_array_equal(tagger.run(pictures), expected)
+    assert max(n for n in seen if n <= 2) == 2
+    assert seen[0] == 5
+
+
+def test_a_graphics_card_that_fails_leaves_the_work_to_the_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+    asked: list[list[str]] = []
+
+    def refusing(path: str, options: Any, providers: list[Any]) -> Any:
+        asked.append([p if isinstance(p, str) else p[0] for p in providers])
+        if len(providers) > 1:
+            raise RuntimeError("libcublasLt.so.11: cannot open shared object file")
+        return real(path, options, providers=providers)
+
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refusing)
+    tagger = Tagger(folder)
+    assert asked == [both, both[1:]]
+    assert "CPU" in tagger.note
+    assert tagger.on_cpu
+    assert tagger.probabilities([picture((255, 0, 0))])[0, 2] == 1
+    asked.clear()
+    assert Tagger(folder, device="cpu").note == ""
+    assert asked == [both[1:]]
+
+
+def test_the_identity_is_the_content_not_the_place(folder: Path, tmp_path: Path) -> None:
+    first = Tagger(folder).identity
+    other = tmp_path / "elsewhere"
+    write_tagger(other)
+    assert Tagger(other).identity == first
+    (other / "selected_tags.csv").write_text(CSV.replace("blue", "azure"), encoding="utf-8")
+    assert Tagger(other).identity != first
+
+
+def test_several_models_in_a_folder_are_told_apart(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_model(tmp_path, name=name)
+        (tmp_path / f"{name}.csv").write_text(CSV.replace("blue", name), encoding="utf-8")
+    with pytest.raises(TaggerError, match="2 models"):
+        Tagger(tmp_path)
+    assert Tagger(tmp_path / "two.onnx").tags[1].name == "two"
