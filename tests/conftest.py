@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def a_data_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What verbs keep beside the place they are started from goes where the tests are."""
+    os.environ["LORA_LAB_DATA"] = str(tmp_path_factory.mktemp("lora-lab-data"))
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,8 @@ class Write:
     """What is to be there; None for no file."""
     time: int | None = None
     """Modification time in nanoseconds that the new file gets; None for now."""
+    old_time: int | None = None
+    """Modification time of the old file, which it gets again if all is taken back."""
 
 
 class WriteError(OutputError):
@@ -67,8 +69,8 @@ def write_all(writes: Sequence[Write]) -> None:
             done += 1
     except OSError as error:
         failed = _failed(writes[done].path, error)
-        failed.undone = _taken_back(writes[:done])
         _remove(parts[done:])
+        failed.undone = _taken_back(writes[:done])
         raise failed from error
 
 
@@ -131,8 +133,8 @@ def _taken_back(writes: Sequence[Write]) -> bool:
     good = True
     for number, write in reversed(list(enumerate(writes))):
         try:
-            back = Write(write.path, write.after, write.before)
-            _put(_prepared(back, len(writes) + number), back)
+            back = Write(write.path, write.after, write.before, write.old_time)
+            _put(_prepared(back, number), back)
         except OSError:
             good = False
     return good

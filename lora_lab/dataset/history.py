@@ -210,7 +210,7 @@ class History:
         times = {r.file: r.time for r in records}
         try:
             self._check_places(records)
-            write_all([Write(self._place(r.file), r.before, r.after, times[r.file]) for r in records])
+            write_all([Write(self._place(r.file), r.before, r.after, times[r.file], r.time) for r in before])
         except WriteError as error:
             # Where the way back failed too, the step stays unmarked and is mended when the folder is opened next.
             if error.undone:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from lora_lab.dataset.checks.closer import look_closer
 from lora_lab.dataset.problems import Problem
 from lora_lab.dataset.scan import ScanReport, scan
 from lora_lab.dataset.thumbnails import thumbnail
@@ -18,13 +19,16 @@ from lora_lab.ui import dataset_view
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields, build_fields, hints
-from lora_lab.ui.words import tag
+from lora_lab.ui.words import count, tag
+from lora_lab.workflow.project_folder import project_folder
+from lora_lab.workflow.tasks import Task, tasks
 
 TITLE = "Dataset"
 FOLDERS = ("train_data_dir", "reg_data_dir")
 SIZES = ("resolution", "train_batch_size", "caption_extension")
 BUCKETS = ("enable_bucket", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps")
 THUMBNAILS = 60
+KIND = "checks"
 
 HINT = tag(
     "p",
@@ -93,6 +97,7 @@ def check(values: Values, w: DatasetWidgets, context: UiContext) -> Changes:
     """
     report = scan_folder(TrainSettings.from_mapping(w.fields.raw(values)), context)
     shown, broken = thumbnails(report, context.host.paths().data_dir / "thumbnails")
+    begin_checks(report, context)
     label = f"Pictures ({len(shown)} of {report.images:,})" if report.images > len(shown) else "Pictures"
     usable = any(not item.subset.regularisation for item in report.items)
     return {
@@ -103,6 +108,47 @@ def check(values: Values, w: DatasetWidgets, context: UiContext) -> Changes:
         w.pictures: gr.update(value=shown, label=label, visible=bool(shown)),
         w.use: gr.update(interactive=usable),
     }
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the checks on pixels have found."""
+
+    report: ScanReport
+    found: tuple[Problem, ...]
+
+
+def begin_checks(report: ScanReport, context: UiContext) -> None:
+    """Look at the pixels in the background; the list of problems grows when it is done."""
+    last = tasks().latest(KIND)
+    if last is not None and last.status().active:
+        last.stop()
+        last.wait(10)
+    data_dir = context.host.paths().data_dir
+
+    def work(task: Task) -> Checked:
+        found = look_closer(report, project_folder(report.folder, data_dir), task.progress)
+        return Checked(report, tuple(found))
+
+    tasks().start(KIND, f"Looking at {count(report.images, 'picture')}", work)
+
+
+def refresh(w: DatasetWidgets, folder: str, known: str) -> tuple[Changes, str]:
+    """What is new of the checks, for the tab's poll.
+
+    Args:
+        w: the widgets.
+        folder: that this window has checked.
+        known: what it shows, from the last call.
+    """
+    task = tasks().latest(KIND)
+    if task is None or task.id == known or task.status().state != "done":
+        return {}, known
+    checked: Checked = task.result
+    if Path(folder.strip().strip('"')).expanduser() != checked.report.folder:
+        return {}, known
+    problems = [*checked.report.problems, *checked.found]
+    return {w.problems: dataset_view.problems(problems, checked.report.folder)}, task.id
 
 
 def scan_folder(settings: TrainSettings, context: UiContext) -> ScanReport:

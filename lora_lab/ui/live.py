@@ -32,6 +32,7 @@ class Seen:
     notes: str = ""
     active: bool | None = None
     tagged: str = ""
+    checked: str = ""
     waiting: tuple[run_view.Waiting, ...] = ()
 
 

@@ -68,7 +68,8 @@ def wire(panels: Panels, context: UiContext) -> None:
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}
     send = partial(send_to_train, panels=panels, context=context)
     on(panels.dataset.use.click, send, inputs, [panels.tabs, *sent], context, quiet=True)
-    watched = [panels.live.line, panels.live.interrupt, panels.tags.autotag.told, *panels.train.watched]
+    told = [panels.tags.autotag.told, panels.dataset.problems]
+    watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
 
@@ -117,6 +118,8 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     line, seen = live.refresh(view, seen, folder, panels.live)
     run, seen = train_panel.refresh(view, seen, panels.train, context)
     tagged, known = autotag_panel.refresh(panels.tags.autotag, seen.tagged)
+    folder_checked = str(values[boxes[1]] or "")
+    checked, looked = dataset_panel.refresh(panels.dataset, folder_checked, seen.checked)
     beat = seen.beat + 1
-    fresh = replace(seen, beat=beat, tagged=known)
-    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view), **line, **run, **tagged}
+    fresh = replace(seen, beat=beat, tagged=known, checked=looked)
+    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view), **line, **run, **tagged, **checked}

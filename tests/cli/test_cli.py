@@ -40,6 +40,18 @@ def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) ->
     assert all(verb in out for verb in VERBS)
 
 
+def test_scan_looks_at_the_pixels_unless_told_not_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "1_mika"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (512, 512), "grey").save(folder / "a.png")
+    rules = {}
+    for more in ([], ["--quick"]):
+        status, out, _ = call(capsys, "scan", folder.parent, "--json", *more)
+        assert status == 0
+        rules[bool(more)] = {problem["rule"] for problem in json.loads(out)["problems"]}
+    assert rules[False] - rules[True] == {"flat"}
+
+
 def test_scan_prints_the_promised_keys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "3_x").mkdir()
     Image.new("RGB", (512, 512)).save(tmp_path / "3_x" / "a.png")
