@@ -107,7 +107,8 @@ def build(context: UiContext) -> LiveWidgets:
 
 def wire(w: LiveWidgets, context: UiContext) -> None:
     """Interrupt; the poll itself is wired by the tab, since it is every panel's."""
-    on(w.interrupt.click, Interrupt(w, context), set(), [w.line, w.interrupt], context, quiet=True)
+    # Past gradio's queue, which answers late while a training keeps the machine busy.
+    on(w.interrupt.click, Interrupt(w, context), set(), [w.line, w.interrupt], context, quiet=True, queue=False)
 
 
 @dataclass(frozen=True)

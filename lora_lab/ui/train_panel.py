@@ -115,7 +115,7 @@ def _build_form() -> Fields:
 def wire(w: TrainWidgets, context: UiContext) -> None:
     """Start, stop, the plan (asked for by our JavaScript when a field has changed), the settings of the last run."""
     on(w.start.click, partial(start, w=w, context=context), w.fields.all, [w.stop], context)
-    on(w.stop.click, partial(stop, w=w, context=context), set(), [w.stop], context, quiet=True)
+    on(w.stop.click, partial(stop, w=w, context=context), set(), [w.stop], context, quiet=True, queue=False)
     on(w.replan.click, partial(plan, w=w, context=context), w.fields.all, [w.plan], context, quiet=True, queue=False)
     again = partial(take_over, w=w, context=context)
     on(w.again.click, again, set(), [w.plan, *w.fields.widgets.values()], context, quiet=True)
