@@ -353,13 +353,11 @@ class CaptionProject:
             caption = self._captions[file]
             if tuple(tags) == caption.tags or caption.locked:
                 continue
-            # Commas and line breaks inside a tag would be read as something else.
-            after = tuple(names.split(names.join(tags)))
+            after, line = _clean(tags)
             text = caption.source.text
             if after != caption.tags:
                 odd = None if text.encoding == "UTF-8" else text.encoding
-                new = text.with_line(names.join(after))
-                found.append(Change(file, caption.tags, after, odd, caption.source.data, new))
+                found.append(Change(file, caption.tags, after, odd, caption.source.data, text.with_line(line)))
         return found
 
     def _means(self, captions: Sequence[Caption], counts: Mapping[str, int]) -> dict[str, float]:
@@ -371,3 +369,12 @@ class CaptionProject:
                 sums[key] += scores[key]
                 seen[key] += 1
         return {key: sums[key] / seen[key] for key in counts if seen[key]}
+
+
+def _clean(tags: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Tags, and the line they make. Commas and line breaks inside a tag part it, as they will when it is read."""
+    line = names.join(tags)
+    if line.count(",") < max(1, len(tags)) and not any(mark in line for mark in ("\n", "\r", "\t", "  ")):
+        return tuple(tags), line
+    parted = tuple(names.split(line))
+    return parted, names.join(parted)
