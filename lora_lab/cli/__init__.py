@@ -24,6 +24,7 @@ VERBS = MappingProxyType(
         "demo": "train a small LoRA on the demo checkpoint, and show before and after",
         "ui": "open the tab in a browser, without a webui",
         "scan": "check a dataset: counts, problems, buckets, steps",
+        "tag": "tag pictures with WD taggers, and write captions",
         "train": "train a LoRA from a settings file",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",
         "extract": "a LoRA from the difference of two checkpoints",
