@@ -88,7 +88,7 @@ def figures(status: RunStatus) -> str:
         cells.append(("time left", words.duration(last.seconds_left)))
     cells.append(("memory", words.memory(last.memory_mb)))
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
-    # Four stand in one row; five and six in rows of three, so that none stands alone.
+    # Four stand in one row; five and six in rows of up to three that fill the width.
     return tag("div", inner, "lora-lab-figures" if len(cells) == 4 else "lora-lab-figures lora-lab-three")
 
 
