@@ -25,6 +25,7 @@ VERBS = MappingProxyType(
         "ui": "open the tab in a browser, without a webui",
         "scan": "check a dataset: counts, problems, buckets, steps",
         "tag": "tag pictures with WD taggers, and write captions",
+        "caption": "change captions in bulk, with a preview, a history and undo",
         "train": "train a LoRA from a settings file",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",
         "extract": "a LoRA from the difference of two checkpoints",
