@@ -90,7 +90,9 @@ def test_every_operation_runs_from_words(call: Call) -> None:
         "replace": ["boots=shoes;sky="], "regex": ["^red (.*)", r"\1 of red", "--ignore-case"],
         "rename": ["1girl", "mika", "--inside"], "consolidate": ["boots, red boots", "red boots", "--where", "all"],
         "prune": ["boots", "--trigger", "1girl"], "on-off": ["winter", "boots"],
-        "implications": ["a=b", "--no-endings"], "duplicates": [], "order": ["groups", "--keep", 0, "--subject", "red boots"], "limit": [3, "--tokenizer", "demo"],
+        "implications": ["a=b", "--no-endings"], "duplicates": [],
+        "order": ["groups", "--keep", 0, "--subject", "red boots"],
+        "limit": [3, "--tokenizer", "demo"],
         "prefix": ["sketch", "--at", "end"], "spelling": ["spaces", "--keep", "x"],
     }  # fmt: skip
     assert set(words) == set(OPERATIONS)
