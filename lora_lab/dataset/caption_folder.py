@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from lora_lab.dataset.caption_text import CaptionText, read_text
 from lora_lab.dataset.folders import parse_name
 from lora_lab.dataset.history import read_file
+from lora_lab.dataset.journal import digest
 from lora_lab.dataset.options import PICTURE_ENDINGS
 from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import DatasetError
@@ -35,9 +37,19 @@ class CaptionFile:
     stamp: tuple[int, int] | None = field(repr=False, compare=False, default=None)
     """Time and size, by which a later look knows that it is the same."""
 
+    @cached_property
+    def digest(self) -> bytes | None:
+        """Of its bytes; see `journal.digest`."""
+        return digest(self.data)
+
 
 def read_captions(
-    root: Path, extension: str, *, recursive: bool = False, known: Mapping[str, CaptionFile] | None = None
+    root: Path,
+    extension: str,
+    *,
+    recursive: bool = False,
+    known: Mapping[str, CaptionFile] | None = None,
+    again: Collection[str] = (),
 ) -> list[CaptionFile]:
     """The captions of the pictures in a folder and its ``<repeats>_<name>`` folders, sorted.
 
@@ -48,11 +60,13 @@ def read_captions(
         extension: of the captions, with its dot.
         recursive: in all folders below it, whatever their names.
         known: what was read before; files of the same time and size are not read again.
+        again: captions that are read again all the same.
 
     Raises:
         DatasetError: there is no such folder, or it cannot be read.
     """
-    return [found for folder in _folders(root, recursive) for found in _read(root, folder, extension, known or {})]
+    seen = {file: replace(found, stamp=None) if file in again else found for file, found in (known or {}).items()}
+    return [found for folder in _folders(root, recursive) for found in _read(root, folder, extension, seen)]
 
 
 def _folders(root: Path, recursive: bool) -> Iterator[Path]:

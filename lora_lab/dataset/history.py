@@ -55,6 +55,7 @@ class History:
             OutputError: the history cannot be read, or another window is at work.
         """
         self.root = root
+        self._base = os.path.join(root, "")
         self.folder = folder
         self.journal = Journal(folder)
         # A folder that is not there (a disk that is not plugged in) cannot be mended, and is not forgotten.
@@ -70,11 +71,11 @@ class History:
         """
         return read_file(self._place(file))
 
-    def notice(self, found: Mapping[str, bytes | None]) -> Step | None:
+    def notice(self, now: Mapping[str, bytes | None]) -> Step | None:
         """Write down what other programs have done since the last step.
 
         Args:
-            found: every caption that is there, or may be, as it is now.
+            now: the `digest` of every caption that is there, or may be.
 
         Returns:
             None where nothing has changed, or where no step was done yet.
@@ -82,7 +83,6 @@ class History:
         if not self.journal.steps():
             return None
         known = self.journal.known()
-        now = {file: digest(data) for file, data in found.items()}
         changed = [file for file, new in now.items() if known.get(file) != new]
         changed += [file for file, old in known.items() if file not in now and old is not None]
         if not changed:
@@ -256,7 +256,7 @@ class History:
             return UNREADABLE
 
     def _place(self, file: str) -> str:
-        return os.path.join(self.root, file)
+        return self._base + file
 
     def _folders(self, records: Sequence[Record]) -> list[str]:
         return sorted({self._place(r.file.rpartition("/")[0]) for r in records})

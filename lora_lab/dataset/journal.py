@@ -115,11 +115,11 @@ class Journal:
             OutputError: it cannot be written.
         """
         with self._open() as db:
-            _add_contents(db, (data for r in records for data in (r.before, r.after)))
+            marks = [(_added(db, r.before), _added(db, r.after)) for r in records]
             done = 1 if kind == "outside" else 0
             insert = "INSERT INTO steps (time, kind, label, of, done) VALUES (?, ?, ?, ?, ?)"
             step = int(db.execute(insert, (time.time(), kind, label, of, done)).lastrowid or 0)
-            rows = [(step, os.fsencode(r.file), digest(r.before), digest(r.after), r.time) for r in records]
+            rows = [(step, os.fsencode(r.file), *m, r.time) for r, m in zip(records, marks, strict=True)]
             db.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows)
             if done:
                 _learn(db, step)
@@ -132,8 +132,7 @@ class Journal:
             OutputError: it cannot be written.
         """
         with self._open() as db:
-            _add_contents(db, captions.values())
-            rows = [(os.fsencode(file), digest(data)) for file, data in captions.items()]
+            rows = [(os.fsencode(file), _added(db, data)) for file, data in captions.items()]
             db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?)", rows)
 
     def finish(self, step: int) -> None:
@@ -216,9 +215,12 @@ class Journal:
         return OutputError(f"the history of the captions cannot be kept ({error})", file=self.path, remedy=remedy)
 
 
-def _add_contents(db: sqlite3.Connection, contents: Iterable[bytes | None]) -> None:
-    rows = {digest(data): data for data in contents if data is not None}
-    db.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?)", rows.items())
+def _added(db: sqlite3.Connection, data: bytes | None) -> bytes | None:
+    """The digest of bytes that are now among the contents."""
+    found = digest(data)
+    if found is not None:
+        db.execute("INSERT OR IGNORE INTO contents VALUES (?, ?)", (found, data))
+    return found
 
 
 def _learn(db: sqlite3.Connection, step: int) -> None:

@@ -19,7 +19,7 @@ from lora_lab.dataset import kohya_json
 from lora_lab.dataset.caption_folder import CaptionFile, problems_of, read_captions
 from lora_lab.dataset.caption_text import read_text
 from lora_lab.dataset.history import ChangedError, Done, History
-from lora_lab.dataset.journal import Kind, Record, digest
+from lora_lab.dataset.journal import Kind, Record
 from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import SettingsError
 from lora_lab.tagging import filters, names
@@ -103,7 +103,7 @@ class CaptionProject:
             DatasetError: the folder has gone.
         """
         with self._lock:
-            return self._look({file: caption.source for file, caption in self._captions.items()})
+            return self._look()
 
     def preview(self, recipe: Recipe, where: str = "", files: Collection[str] | None = None) -> list[Change]:
         """What a recipe would change; nothing is written.
@@ -291,23 +291,23 @@ class CaptionProject:
 
     def _done(self, step: Callable[[], Done]) -> Done:
         """Do a step, and look at what it has written, whatever its files' times say."""
-        kept: dict[str, CaptionFile] = {}
+        again: Collection[str] = self._captions.keys()
         try:
             done = step()
-            written = {*done.files, *done.kept}
-            kept = {f: c.source for f, c in self._captions.items() if f not in written}
+            again = {*done.files, *done.kept}
             return done
         finally:
-            self._look(kept)
+            self._look(again)
 
-    def _look(self, known: Mapping[str, CaptionFile]) -> list[str]:
-        sources = read_captions(self.root, self.extension, recursive=self.recursive, known=known)
-        self._history.notice({s.file: s.data for s in sources if not s.locked})
+    def _look(self, again: Collection[str] = ()) -> list[str]:
+        known = {file: caption.source for file, caption in self._captions.items()}
+        sources = read_captions(self.root, self.extension, recursive=self.recursive, known=known, again=again)
+        self._history.notice({s.file: s.digest for s in sources if not s.locked})
         return self._show(sources)
 
     def _show(self, sources: Sequence[CaptionFile]) -> list[str]:
         """Take a new look over; captions that are as before keep what was computed of them."""
-        now = {s.file: digest(s.data) for s in sources} if self._history.journal.exists else {}
+        now = {s.file: s.digest for s in sources} if self._history.journal.exists else {}
         edited = self._history.edited(now) if now else frozenset()
         old, fresh = self._captions, {}
         for source in sources:
