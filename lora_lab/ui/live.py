@@ -33,6 +33,7 @@ class Seen:
     active: bool | None = None
     tagged: str = ""
     checked: str = ""
+    made: str = ""
     waiting: tuple[run_view.Waiting, ...] = ()
 
 

@@ -151,11 +151,42 @@ def make(values: Values, w: RegularisationWidgets, read: Any, context: UiContext
     planned = planned_from(values, w, read(values), context)
     title = f"Making {count(len(planned.missing), 'regularisation picture')}"
 
-    def work(task: Task) -> int:
-        return make_pictures(context.host, planned, task.progress)
+    def work(task: Task) -> Made:
+        return Made(planned, make_pictures(context.host, planned, task.progress))
 
     tasks().start(KIND, title, work)
     return {w.told: told(planned)}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a round has made."""
+
+    planned: RegularisationPlan
+    count: int
+
+
+def refresh(w: RegularisationWidgets, known: str) -> tuple[Changes, str]:
+    """How a round has ended, for the tab's poll.
+
+    Args:
+        w: the widgets.
+        known: what the window shows, from the last call.
+    """
+    task = tasks().latest(KIND)
+    status = task.status() if task else None
+    if task is None or status is None or status.active or f"{status.id} {status.state}" == known:
+        return {}, known
+    mark = f"{status.id} {status.state}"
+    if status.error is not None:
+        return {w.told: tag("p", esc(str(status.error)), "lora-lab-error")}, mark
+    if status.state == "stopped":
+        return {w.told: tag("p", "Stopped. 'Make them' goes on where it was.", "lora-lab-muted")}, mark
+    made: Made = task.result
+    shown = [(str(p.path), p.path.name) for p in made.planned.wanted if p.path.is_file()][:SHOWN]
+    text = f"{count(made.count, 'picture')} made. Set reg_data_dir to their folder to train with them."
+    gallery = gr.update(value=shown, visible=bool(shown))
+    return {w.told: tag("p", esc(text), "lora-lab-good"), w.pictures: gallery}, mark
 
 
 def planned_from(

@@ -11,7 +11,15 @@ from functools import partial
 import gradio as gr
 
 from lora_lab.training.settings import TrainSettings
-from lora_lab.ui import autotag_panel, dataset_panel, live, regularisation_panel, tags_panel, train_panel
+from lora_lab.ui import (
+    autotag_panel,
+    concepts_panel,
+    dataset_panel,
+    live,
+    regularisation_panel,
+    tags_panel,
+    train_panel,
+)
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 
@@ -23,6 +31,7 @@ class Panels:
     live: live.LiveWidgets
     tabs: gr.Tabs
     dataset: dataset_panel.DatasetWidgets
+    concepts: concepts_panel.ConceptsWidgets
     regularisation: regularisation_panel.RegularisationWidgets
     tags: tags_panel.TagsWidgets
     train: train_panel.TrainWidgets
@@ -45,20 +54,22 @@ def lay_out(context: UiContext) -> Panels:
     with gr.Tabs(elem_id="lora_lab_panels") as tabs:
         with gr.Tab(dataset_panel.TITLE, id="dataset", elem_id="lora_lab_dataset"):
             dataset = dataset_panel.build(context)
+            concepts = concepts_panel.build()
             regularisation = regularisation_panel.build(context)
         with gr.Tab(tags_panel.TITLE, id="tags", elem_id="lora_lab_tags"):
             tags = tags_panel.build(context)
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             train = train_panel.build(context)
-    return Panels(line, tabs, dataset, regularisation, tags, train)
+    return Panels(line, tabs, dataset, concepts, regularisation, tags, train)
 
 
 def wire(panels: Panels, context: UiContext) -> None:
     """Each panel by itself, then what goes from one to another, then the poll."""
     live.wire(panels.live, context)
     dataset_panel.wire(panels.dataset, context)
-    fields = panels.dataset.fields
-    regularisation_panel.wire(panels.regularisation, fields.all, partial(settings_of, panels=panels), context)
+    fields, read = panels.dataset.fields.all, partial(settings_of, panels=panels)
+    concepts_panel.wire(panels.concepts, panels.dataset.check.click, fields, read, context)
+    regularisation_panel.wire(panels.regularisation, fields, read, context)
     tags_panel.wire(panels.tags, context)
     checked = panels.dataset.fields.widgets["train_data_dir"]
     hand = partial(hand_folder, panels=panels)
@@ -68,7 +79,8 @@ def wire(panels: Panels, context: UiContext) -> None:
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}
     send = partial(send_to_train, panels=panels, context=context)
     on(panels.dataset.use.click, send, inputs, [panels.tabs, *sent], context, quiet=True)
-    told = [panels.tags.autotag.told, panels.dataset.problems]
+    reg = panels.regularisation
+    told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -120,6 +132,15 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     tagged, known = autotag_panel.refresh(panels.tags.autotag, seen.tagged)
     folder_checked = str(values[boxes[1]] or "")
     checked, looked = dataset_panel.refresh(panels.dataset, folder_checked, seen.checked)
+    pictures, made = regularisation_panel.refresh(panels.regularisation, seen.made)
     beat = seen.beat + 1
-    fresh = replace(seen, beat=beat, tagged=known, checked=looked)
-    return {panels.live.seen: fresh, panels.live.pulse: live.pulse(beat, view), **line, **run, **tagged, **checked}
+    fresh = replace(seen, beat=beat, tagged=known, checked=looked, made=made)
+    return {
+        panels.live.seen: fresh,
+        panels.live.pulse: live.pulse(beat, view),
+        **line,
+        **run,
+        **tagged,
+        **checked,
+        **pictures,
+    }
