@@ -16,6 +16,9 @@ from lora_lab.tagging.write_modes import WRITE_MODES, written
 from lora_lab.ui import tags_data
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.tagger_get import GetWidgets
+from lora_lab.ui.tagger_get import build as build_get
+from lora_lab.ui.tagger_get import wire as wire_get
 from lora_lab.ui.tags_acts import Place
 from lora_lab.ui.words import count, esc, tag
 from lora_lab.workflow import tagging
@@ -43,6 +46,7 @@ class AutotagWidgets:
     run: gr.Button
     preview: gr.Button
     told: gr.HTML
+    get: GetWidgets
 
     @property
     def form(self) -> set[Any]:
@@ -55,7 +59,7 @@ class AutotagWidgets:
 
 def build(context: UiContext) -> AutotagWidgets:
     """Layout."""
-    names = [tagger.name for tagger in tagging.local_taggers(context.host.paths())]
+    names = [tagger.name for tagger in tagging.all_taggers(context.host)]
     usual = Choice()
     with gr.Accordion("Auto-tag", open=True, elem_id="lora_lab_autotag"):
         with gr.Row():
@@ -88,9 +92,11 @@ def build(context: UiContext) -> AutotagWidgets:
             run = gr.Button("Look at the pictures", variant="primary", elem_id="lora_lab_autotag_run")
             preview = gr.Button("Preview captions", elem_id="lora_lab_autotag_preview")
         told = gr.HTML("", elem_id="lora_lab_autotag_told")
+        get = build_get()
     return AutotagWidgets(
-        taggers, combine, general, character, card, mcut, exclude, replace_, most, underscores, mode, run, preview, told
-    )
+        taggers, combine, general, character, card, mcut, exclude, replace_, most, underscores, mode, run, preview,
+        told, get,
+    )  # fmt: skip
 
 
 def _text(name: str, label: str, example: str) -> gr.Textbox:
@@ -103,6 +109,7 @@ def wire(
     """Look at the pictures, and preview; moving a threshold previews again."""
     look = partial(run, w=w, place=place, context=context)
     on(w.run.click, look, {w.taggers, place}, [w.told], context, quiet=True)
+    wire_get(w.get, w.taggers, context)
     change = partial(preview, w=w, place=place, show=show, context=context)
     outputs = [*shown, w.told]
     on(w.preview.click, change, {place, *w.form}, outputs, context)
@@ -127,7 +134,7 @@ def run(values: Values, w: AutotagWidgets, place: gr.State, context: UiContext) 
     """
     here: Place = values[place]
     one = _opened(here, context)
-    chosen = [t for t in tagging.local_taggers(context.host.paths()) if t.name in (values[w.taggers] or [])]
+    chosen = [t for t in tagging.all_taggers(context.host) if t.name in (values[w.taggers] or [])]
     if not chosen:
         raise SettingsError("no tagger is chosen", remedy="choose one, or put one's folder where it is found")
     folder = Path(here.folder)

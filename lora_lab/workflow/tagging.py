@@ -19,13 +19,13 @@ from lora_lab.dataset import pictures as files
 from lora_lab.dataset.folders import parse_name
 from lora_lab.dataset.problems import Problem, told
 from lora_lab.demo import assets
-from lora_lab.errors import DatasetError, SettingsError
+from lora_lab.errors import DatasetError, OutputError, SettingsError
 from lora_lab.host.base import HostTagger
 from lora_lab.tagging.batches import Batching, Tagged, tag_pictures
 from lora_lab.tagging.choose import Choice, Scored, choose, choose_tags
 from lora_lab.tagging.combine import How, combine, moved
 from lora_lab.tagging.contracts import find_files
-from lora_lab.tagging.find import FoundTagger, find_taggers, hub_cache
+from lora_lab.tagging.find import FoundTagger, find_taggers, hub_cache, open_place
 from lora_lab.tagging.scores import Row, Scores, sparse
 from lora_lab.tagging.session import Device, Tagger, identity
 from lora_lab.tagging.store import ProbabilityStore
@@ -45,6 +45,8 @@ Listen = Callable[[str, int, int], None]
 
 TAGGERS = "taggers"
 """Our own folder of them, below the host's data folder."""
+PLACES = "tagger-places.txt"
+"""In the data folder: one chosen place a line."""
 DEMO = "demo"
 CHUNK = 64
 """Pictures looked up at a time."""
@@ -64,7 +66,35 @@ def local_taggers(paths: HostPaths) -> list[FoundTagger]:
 
 def taggers_in(data_dir: Path, places: Sequence[Path] = ()) -> list[FoundTagger]:
     """As `local_taggers`, without a host."""
-    return [*find_taggers([data_dir / TAGGERS, *places, hub_cache()]), demo_tagger()]
+    return [*find_taggers([data_dir / TAGGERS, *_remembered(data_dir), *places, hub_cache()]), demo_tagger()]
+
+
+def remember_place(data_dir: Path, place: Path) -> FoundTagger:
+    """Let a folder that a person chose count among the places from now on.
+
+    Raises:
+        TaggerError: there is no tagger in it, or there are several.
+        OutputError: the data folder cannot be written to.
+    """
+    found = open_place(place)
+    known = _remembered(data_dir)
+    if found.path not in known:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            lines = [os.fspath(path.absolute()) for path in (*known, found.path)]
+            (data_dir / PLACES).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            what = f"the tagger's place cannot be kept ({error.strerror})"
+            raise OutputError(what, file=data_dir, remedy="check its rights") from error
+    return found
+
+
+def _remembered(data_dir: Path) -> list[Path]:
+    try:
+        text = (data_dir / PLACES).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return []
+    return [Path(line) for line in text.splitlines() if line.strip()]
 
 
 def all_taggers(host: Host) -> list[AnyTagger]:

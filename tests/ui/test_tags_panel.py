@@ -217,10 +217,10 @@ def test_tagging_looks_once_and_thresholds_move_at_once(window: Window, folder: 
     assert [change.file for change in window.place.pending or ()] == ["3_mika/3.txt"]
     assert "red hair" in (window.place.pending or ())[0].after
     window.values[w.mode] = "append"
-    window.values[w.general] = 0.9
+    window.values[w.general] = 1.0
     window.call(autotag_panel.moved, w, window.w.place, show, window.context)
     few = sum(len(change.after) for change in window.place.pending or ())
-    window.values[w.general] = 0.01
+    window.values[w.general] = 0.0
     window.call(autotag_panel.moved, w, window.w.place, show, window.context)
     assert sum(len(change.after) for change in window.place.pending or ()) > few
     window.call(tags_panel.applied)

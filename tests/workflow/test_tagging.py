@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_lab.demo import drawing, world
+from lora_lab.demo import assets, drawing, world
 from lora_lab.errors import DatasetError, Interrupted, SettingsError
 from lora_lab.host.base import HostCaptioner, HostTagger, OpenedTagger
 from lora_lab.tagging.choose import Choice
+from lora_lab.tagging.tags import TaggerError
 from lora_lab.workflow import tag_captions, tagging
 from lora_lab.workflow.captions import CaptionProject
 
@@ -64,8 +65,8 @@ def test_what_was_seen_is_not_computed_again(dataset: Path, tmp_path: Path, monk
 
 def test_thresholds_move_without_a_net(dataset: Path, tmp_path: Path) -> None:
     seen = look(dataset, tmp_path / "data")
-    few, many = (sum(map(len, seen.choose(Choice(general_threshold=t)))) for t in (0.9, 0.1))
-    assert 0 < few < many
+    few, many = (sum(map(len, seen.choose(Choice(general_threshold=t)))) for t in (1.0, 0.0))
+    assert few < many
     kept = tagging.kept(seen.pictures, [tagging.demo_tagger()], tagging.project_store(dataset, tmp_path / "data"))
     assert kept.choose(CHOICE) == seen.choose(CHOICE)
 
@@ -190,3 +191,17 @@ def test_taggers_and_captioners_of_the_host(tmp_path: Path) -> None:
     assert tag_captions.describe(Namer("n"), [*seen.pictures, tmp_path / "none.png"], lambda *a: None) == {
         tmp_path / "a.png": ["a picture of 40", "seen from afar"]
     }
+
+
+def test_a_chosen_place_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no cache"))
+    data = tmp_path / "data"
+    shutil.copytree(assets.tagger_dir(), tmp_path / "my taggers" / "mine ü")
+    for _ in range(2):
+        assert tagging.remember_place(data, tmp_path / "my taggers").name == "mine ü"
+    assert [tagger.name for tagger in tagging.taggers_in(data)] == ["mine ü", "demo"]
+    assert len((data / tagging.PLACES).read_text(encoding="utf-8").splitlines()) == 1
+    shutil.rmtree(tmp_path / "my taggers")
+    assert [tagger.name for tagger in tagging.taggers_in(data)] == ["demo"]
+    with pytest.raises(TaggerError):
+        tagging.remember_place(data, tmp_path)
