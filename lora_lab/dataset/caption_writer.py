@@ -20,6 +20,8 @@ from lora_lab.errors import OutputError
 PART = ".lora-lab-part-"
 """What files that are not finished are named; the dot keeps them from being read as captions."""
 
+WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
 
 @dataclass(frozen=True)
 class Write:
@@ -97,11 +99,13 @@ def _prepared(write: Write, number: int) -> str | None:
     if write.after is None:
         return None
     part = _part(write.path, number)
-    with open(part, "xb", buffering=0) as file:
-        written = file.write(write.after)
-        if written != len(write.after):
+    file = os.open(part, WRITING, 0o666)
+    try:
+        if os.write(file, write.after) != len(write.after):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        other = mode is not None and os.fstat(file.fileno()).st_mode != mode
+        other = mode is not None and os.fstat(file).st_mode != mode
+    finally:
+        os.close(file)
     if mode is not None and other:
         os.chmod(part, stat.S_IMODE(mode))
     if write.time is not None:

@@ -22,6 +22,8 @@ from lora_lab.errors import DatasetError, OutputError
 
 MAX_BYTES = 8_000_000
 """A caption file above this is none, and is left alone. 100,000 tags have about two."""
+READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Does not wait for what never comes, should a caption's name be that of a pipe."""
 UNREADABLE = b"\0unreadable"
 """Stands for the bytes of a file that cannot be read."""
 
@@ -282,7 +284,7 @@ class History:
         part = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            with zipfile.ZipFile(part, "w") as archive:
                 for file, data in captions.items():
                     if data is not None:
                         archive.writestr(told(Path(file)).replace("\\", "/"), data)
@@ -300,15 +302,21 @@ def read_file(path: str) -> bytes | None:
         OSError: it cannot be read, is no file, or is far too large for a caption.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            about = os.fstat(file.fileno())
-            if not stat.S_ISREG(about.st_mode):
-                raise OSError(0, "it is no file")
-            if about.st_size > MAX_BYTES:
-                raise OSError(0, f"it has {about.st_size:,} bytes, which is no caption")
-            return file.read()
+        file = os.open(path, READING)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(0, "it is no file")
+        if about.st_size > MAX_BYTES:
+            raise OSError(0, f"it has {about.st_size:,} bytes, which is no caption")
+        data = os.read(file, about.st_size + 1)
+        while len(data) < MAX_BYTES and (more := os.read(file, MAX_BYTES)):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 def _of(contents: Mapping[bytes, bytes], found: bytes | None) -> bytes | None:

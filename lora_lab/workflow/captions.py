@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from lora_lab.dataset import kohya_json
@@ -250,11 +251,8 @@ class CaptionProject:
         """
         with self._lock:
             captions = [self._captions[file] for file in self.find("", files)]
-        counts: Counter[str] = Counter()
-        spelled: Counter[str] = Counter()
-        for caption in captions:
-            counts.update(caption.keys)
-            spelled.update(caption.tags)
+        counts = Counter(chain.from_iterable(caption.keys for caption in captions))
+        spelled = Counter(chain.from_iterable(caption.tags for caption in captions))
         spelling: dict[str, str] = {}
         for tag, _ in spelled.most_common():
             spelling.setdefault(names.key(tag), tag)
@@ -335,8 +333,7 @@ class CaptionProject:
         needs = operation.needs
         counts: Counter[str] = Counter()
         if "counts" in needs:
-            for each in tags.values():
-                counts.update(set(map(names.key, each)))
+            counts.update(chain.from_iterable(set(map(names.key, each)) for each in tags.values()))
         if "scores" in needs and self.scores is None:
             remedy = "tag the pictures first (--write no leaves the captions as they are)"
             raise SettingsError("no tagger has seen these pictures", remedy=remedy)

@@ -191,7 +191,7 @@ def test_tokens_that_nobody_can_count_are_told() -> None:
         made("limit", tokens=75).apply(["a"], PLAIN)
 
 
-def test_100_000_tags_are_no_problem() -> None:
+@pytest.mark.parametrize("name", ["consolidate", "duplicates", "implications", "limit"])
+def test_100_000_tags_are_no_problem(name: str) -> None:
     tags = [f"tag {n}" for n in range(100_000)]
-    for operation in OPERATIONS_TO_TRY:
-        assert operation.apply(tags, CONTEXT)
+    assert next(o for o in OPERATIONS_TO_TRY if o.name == name).apply(tags, CONTEXT)

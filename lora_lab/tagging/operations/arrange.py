@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from lora_lab.tagging import names
@@ -60,8 +61,19 @@ class Order(Operation):
         if self.by == "score":
             # What a person has written is more certain than any tagger.
             return front + sorted(rest, key=lambda tag: -context.scores.get(names.key(tag), 1.0))
-        subject = matcher(self.subject)
-        return front + sorted(rest, key=lambda tag: 0 if COUNTS.fullmatch(names.key(tag)) else 2 - subject(tag))
+        return front + sorted(rest, key=_group(self.subject))
+
+
+@lru_cache(maxsize=64)
+def _group(subject: Tags) -> Callable[[str], int]:
+    """Tag -> 0 for numbers of people, 1 for the subject, 2 for the rest."""
+    is_subject = matcher(subject)
+
+    @lru_cache(maxsize=65_536)
+    def group(tag: str) -> int:
+        return 0 if COUNTS.fullmatch(names.key(tag)) else 2 - is_subject(tag)
+
+    return group
 
 
 @dataclass(frozen=True)
@@ -109,12 +121,13 @@ class Limit(Operation):
 
 
 def _fitting(tags: list[str], most: int, tokens: Callable[[str], int], kept: Sequence[bool]) -> list[str]:
-    """As many tags as fit. Begins where they would if all were equally long, which is near."""
-    total = tokens(names.join(tags))
-    if total <= most:
+    """As many tags as fit. Begins where they would if tags were counted apart, which is near."""
+    if tokens(names.join(tags)) <= most:
         return tags
     longest = min(len(tags), most)  # each tag has a token at least
-    count = min(longest, len(tags) * most // total)
+    count, total = 0, 0
+    while count < longest and (total := total + _tokens(tokens, tags[count])) <= most:
+        count += 1
     while count < longest and tokens(names.join(_first(tags, count + 1, kept))) <= most:
         count += 1
     while count and tokens(names.join(_first(tags, count, kept))) > most:
@@ -122,8 +135,15 @@ def _fitting(tags: list[str], most: int, tokens: Callable[[str], int], kept: Seq
     return _first(tags, count, kept)
 
 
+@lru_cache(maxsize=65_536)
+def _tokens(tokens: Callable[[str], int], tag: str) -> int:
+    return tokens(tag + ",")
+
+
 def _first(tags: Sequence[str], count: int, kept: Sequence[bool]) -> list[str]:
     """As many of the first tags as make `count` with those that are kept, which all stay."""
+    if not any(kept):
+        return list(tags[:count])
     room = max(0, count - sum(kept))
     chosen = []
     for tag, stays in zip(tags, kept, strict=True):
