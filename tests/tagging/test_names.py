@@ -54,6 +54,12 @@ def test_captions_there_and_back(tags: list[str]) -> None:
     assert names.split(names.join(tags)) == tags
 
 
+@settings(deadline=None)
+@given(st.text(alphabet="ab, \t\n\u00a0\u2003\x1f", max_size=20))
+def test_split_takes_any_blanks(caption: str) -> None:
+    assert names.split(caption) == [" ".join(p.split()) for p in caption.split(",") if p.split()]
+
+
 def test_empty_pieces_and_blanks_are_dropped() -> None:
     assert names.split(" a ,, b\t c ,\n,") == ["a", "b c"]
     assert names.split("") == []

@@ -366,6 +366,42 @@ def test_what_cannot_be_opened_or_done_is_told(tmp_path: Path, project: CaptionP
         project.preview(Recipe.of(from_texts("order", {"by": "score"})))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_is_no_file_is_left_alone(project: CaptionProject) -> None:
+    os.mkfifo(project.root / "10_mika/c.txt")
+    (project.root / "2_rin/g.txt").unlink()
+    (project.root / "2_rin/g.txt").mkdir()
+    project.refresh()
+    assert {f for f, c in project.captions.items() if c.locked} == {"10_mika/c.txt", "2_rin/g.txt"}
+    run(project, "trigger-first", trigger="mika")
+    assert (project.root / "2_rin/g.txt").is_dir()
+
+
+def test_a_folder_that_vanishes_is_told_and_not_forgotten(project: CaptionProject, tmp_path: Path) -> None:
+    run(project, "add", tags="new")
+    changes = project.preview(Recipe.of(from_texts("add", {"tags": "later"})))
+    project.root.rename(tmp_path / "away")
+    for act in (lambda: project.apply(changes, "x"), project.undo, project.refresh):
+        with pytest.raises(LoraLabError, match="folder"):
+            act()
+    (tmp_path / "away").rename(project.root)
+    assert project.refresh() == []
+    assert [p.kind for p in project.history()] == ["edit", "found"]
+    project.undo()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_rights(project: CaptionProject) -> None:
+    before = read(project.root)
+    os.chmod(project.root / "2_rin", 0o555)
+    try:
+        with pytest.raises(WriteError, match="rights"):
+            run(project, "add", tags="new")
+    finally:
+        os.chmod(project.root / "2_rin", 0o755)
+    assert read(project.root) == before
+
+
 def test_the_tag_table(project: CaptionProject) -> None:
     rows = project.table()
     assert [(r.tag, r.count) for r in rows[:2]] == [("1girl", 3), ("sky", 3)]
