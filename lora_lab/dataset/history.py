@@ -24,6 +24,7 @@ MAX_BYTES = 8_000_000
 """A caption file above this is none, and is left alone. 100,000 tags have about two."""
 READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Does not wait for what never comes, should a caption's name be that of a pipe."""
+OUTSIDE = "changed by another program"
 UNREADABLE = b"\0unreadable"
 """Stands for the bytes of a file that cannot be read."""
 
@@ -73,11 +74,12 @@ class History:
         """
         return read_file(self._place(file))
 
-    def notice(self, now: Mapping[str, bytes | None]) -> Step | None:
+    def notice(self, now: Mapping[str, bytes | None], label: str = OUTSIDE) -> Step | None:
         """Write down what other programs have done since the last step.
 
         Args:
             now: the `digest` of every caption that is there, or may be.
+            label: one line for the list.
 
         Returns:
             None where nothing has changed, or where no step was done yet.
@@ -98,7 +100,7 @@ class History:
                 return None
             old = self.journal.contents(d for file in changed if (d := known.get(file)) is not None)
             records = [Record(file, _of(old, known.get(file)), seen[file]) for file in changed]
-            return self._step(self.journal.begin("outside", "changed by another program", records))
+            return self._step(self.journal.begin("outside", label, records))
 
     def write(
         self, label: str, records: Sequence[Record], captions: Mapping[str, bytes | None], *,

@@ -19,7 +19,7 @@ from pathlib import Path
 from lora_lab.dataset import kohya_json
 from lora_lab.dataset.caption_folder import CaptionFile, problems_of, read_captions
 from lora_lab.dataset.caption_text import read_text
-from lora_lab.dataset.history import ChangedError, Done, History
+from lora_lab.dataset.history import OUTSIDE, ChangedError, Done, History
 from lora_lab.dataset.journal import Kind, Record
 from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import SettingsError
@@ -94,8 +94,11 @@ class CaptionProject:
             return None
         return self._captions.get(file)
 
-    def refresh(self) -> list[str]:
-        """Look at the folder again; what another program has changed is written down in the history.
+    def refresh(self, label: str = OUTSIDE) -> list[str]:
+        """Look at the folder again; what has changed beside this project is written down in the history.
+
+        Args:
+            label: what has happened, where it is known: pictures put aside, a concept renamed.
 
         Returns:
             Captions that differ from what was known.
@@ -104,7 +107,7 @@ class CaptionProject:
             DatasetError: the folder has gone.
         """
         with self._lock:
-            return self._look()
+            return self._look(label=label)
 
     def preview(self, recipe: Recipe, where: str = "", files: Collection[str] | None = None) -> list[Change]:
         """What a recipe would change; nothing is written.
@@ -297,10 +300,10 @@ class CaptionProject:
         finally:
             self._look(again)
 
-    def _look(self, again: Collection[str] = ()) -> list[str]:
+    def _look(self, again: Collection[str] = (), label: str = OUTSIDE) -> list[str]:
         known = {file: caption.source for file, caption in self._captions.items()}
         sources = read_captions(self.root, self.extension, recursive=self.recursive, known=known, again=again)
-        self._history.notice({s.file: s.digest for s in sources if not s.locked})
+        self._history.notice({s.file: s.digest for s in sources if not s.locked}, label)
         return self._show(sources)
 
     def _show(self, sources: Sequence[CaptionFile]) -> list[str]:

@@ -245,7 +245,8 @@ def test_a_picture_that_is_gone_takes_its_caption_out_and_back(project: CaptionP
     run(project, "add", tags="new")
     for name in ("a.png", "a.txt"):
         (project.root / "10_mika" / name).rename(project.root / name)
-    assert project.refresh() == ["a.txt", "10_mika/a.txt"]
+    assert project.refresh("put aside") == ["a.txt", "10_mika/a.txt"]
+    assert (project.history()[0].label, project.history()[0].files) == ("put aside", 2)
     assert all(c.file != "10_mika/a.txt" for c in project.preview_restore(0))
 
 
@@ -364,6 +365,18 @@ def test_what_cannot_be_opened_or_done_is_told(tmp_path: Path, project: CaptionP
     project.scores = None
     with pytest.raises(SettingsError, match="no tagger"):
         project.preview(Recipe.of(from_texts("order", {"by": "score"})))
+
+
+def test_a_damaged_history_is_told_and_left_alone(project: CaptionProject, tmp_path: Path) -> None:
+    run(project, "add", tags="new")
+    before = read(project.root)
+    (path,) = (tmp_path / "data").rglob("captions.sqlite")
+    path.write_bytes(b"no database " * 1000)
+    with pytest.raises(LoraLabError, match="move a damaged file away"):
+        CaptionProject.open(project.root, tmp_path / "data")
+    assert read(project.root) == before
+    path.unlink()
+    assert CaptionProject.open(project.root, tmp_path / "data").history() == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
