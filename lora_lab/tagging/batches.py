@@ -44,11 +44,11 @@ class Net(Protocol):
         """(pictures, tags), from pictures of `session.prepare`."""
 
 
-BATCH_BYTES = 10_000_000
-"""Of a batch's float32 input: four pictures of 448 px. On a CPU larger batches gain nothing (measured)."""
+BATCH_BYTES = 3_000_000
+"""Of a batch's float32 input: one picture of 448 px. On a CPU two at a time were no faster (benchmarks/tagging.py)."""
 MOST = 32
 """Pictures of a batch at most."""
-ON_A_CARD = 4
+ON_A_CARD = 16
 """So many times larger on a graphics card."""
 THREADS = min(8, os.cpu_count() or 1)
 DECODED = 2
