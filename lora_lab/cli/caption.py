@@ -119,8 +119,7 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     data = args.data_dir or default_data_dir()
     project = CaptionProject.open(args.folder, data, args.caption_extension, recursive=args.recursive)
     project.counter = lazy_counter(lambda: _tokenizer(args.tokenizer))
-    for problem in project.problems:
-        output.warn(f"{problem.file}: {problem.why}; {problem.remedy}")
+    _warn(project, output)
     if args.history:
         return _history(project, output)
     if args.table:
@@ -134,6 +133,16 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
         project.scores = kept_scores(project, data)
     changes, label = _changes(project, args, recipe, output)
     return _show_or_apply(project, changes, label, args, output)
+
+
+def _warn(project: CaptionProject, output: Output) -> None:
+    """The first of each kind of trouble, and how many there are."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for problem in project.problems:
+        kinds.setdefault((problem.why.partition(":")[0], problem.remedy), []).append(problem.file)
+    for (why, remedy), files in kinds.items():
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        output.warn(f"{files[0]}{more}: {why}; {remedy}")
 
 
 def _check(args: argparse.Namespace) -> None:

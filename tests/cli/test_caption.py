@@ -154,6 +154,15 @@ def test_mistakes_are_one_line_and_change_nothing(
     assert read(folder) == before
 
 
+def test_trouble_of_many_files_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        (folder / "10_mika" / f"{name}.txt").write_bytes(b"b\xe9ret")
+    assert main(["caption", str(folder), "--table"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a.txt and 1 more" in line
+    assert "Latin-1" in line
+
+
 def test_no_torch_is_needed(folder: Path) -> None:
     code = (
         "import sys\nfrom lora_lab.cli import main\n"
