@@ -87,6 +87,8 @@ def test_train_watch_interrupt_and_use(
     plain = webui.picture("1girl")
     page.page.fill(page.box("dataset", "train_data_dir"), str(pictures["character"]))
     page.page.fill(page.box("dataset", "resolution"), "64")
+    page.page.locator("#lora_lab_dataset_more .label-wrap").click()
+    page.page.fill(page.box("dataset", "min_bucket_reso"), "64")
     page.click("dataset_check")
     page.page.wait_for_selector("#lora_lab_dataset_pictures img")
     page.click("dataset_use")
