@@ -40,10 +40,11 @@ def written(old: Sequence[str], new: Sequence[str], mode: str, vocabulary: Colle
         raise SettingsError(f"--write is {mode!r}", remedy=f"use one of {', '.join(WRITE_MODES)}")
     if mode == "no" or (mode == "if-empty" and old):
         return list(old)
+    new = once(new)
     if mode == "replace" or not old:
         # A tagger that finds nothing must not take the caption away.
-        return once(new) or list(old)
-    missing = _missing(old, once(new))
+        return new or list(old)
+    missing = _missing(old, new)
     if mode == "append":
         return [*old, *missing]
     if mode == "prepend":

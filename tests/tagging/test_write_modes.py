@@ -41,6 +41,11 @@ def test_a_tagger_that_finds_nothing_takes_nothing_away() -> None:
         assert sorted(written(OLD, [], mode, KNOWN)) == sorted(OLD)
 
 
+def test_a_tag_that_was_found_twice_does_not_move_at_the_next_merge() -> None:
+    twice = ["hat", "smile", "hat"]
+    assert written(written([], twice, "merge", KNOWN), twice, "merge", KNOWN) == ["hat", "smile"]
+
+
 def test_another_word_is_refused() -> None:
     with pytest.raises(SettingsError, match="'overwrite'"):
         written(OLD, NEW, "overwrite")
