@@ -110,7 +110,8 @@ class PreviewRequest:
             SettingsError: the reason.
         """
         if len(self.prompts) != len(self.seeds) or not self.prompts:
-            raise SettingsError(f"{len(self.prompts)} prompts, {len(self.seeds)} seeds", remedy="give one of each")
+            what = f"pictures need one seed for each prompt, not {len(self.seeds)} for {len(self.prompts)}"
+            raise SettingsError(what, remedy="give as many seeds as prompts")
         if self.width % 8 or self.height % 8:
             raise SettingsError(f"pictures of {self.width} x {self.height}", remedy="use multiples of 8")
         if self.init_images and [i.size for i in self.init_images] != [(self.width, self.height)] * len(self.prompts):

@@ -165,12 +165,10 @@ def lay_out(folder: Path, data: Path) -> None:
     weights["model.diffusion_model.out.2.weight"] *= -0.5
     save_file(weights, checkpoints / "other.safetensors")
     shutil.copy(first.with_suffix(".yaml"), checkpoints / "other.yaml")
-    # SD1's own live preview wants a decoder from the network.
-    (data / "config.json").write_text(
-        json.dumps(
-            {"live_previews_enable": False, "sd_model_checkpoint": first.name, "show_progress_every_n_steps": -1}
-        )
-    )
+    # SD1's own live preview wants a decoder from the network. An option that is not in the file stays as a picture's
+    # override_settings has left it: clip skip is.
+    options = {"live_previews_enable": False, "show_progress_every_n_steps": -1, "CLIP_stop_at_last_layers": 1}
+    (data / "config.json").write_text(json.dumps({**options, "sd_model_checkpoint": first.name}))
 
 
 def put_checkpoint(folder: Path, checkpoints: Path) -> Path:

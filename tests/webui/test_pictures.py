@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from tests.webui.server import Webui
@@ -62,6 +66,20 @@ def test_after_a_picture_with_a_lora_and_without(webui: Webui) -> None:
     assert pixels(webui.check("pictures")) == plain
 
 
+def test_img2img_is_the_webuis_own(webui: Webui) -> None:
+    noise = np.random.RandomState(0).randint(0, 256, (64, 64, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    picture = base64.b64encode(file.getvalue()).decode()
+    body = {"prompt": "1girl, hat", "seed": 5, "width": 64, "height": 64, "steps": 8, "sampler_name": "Euler a"}
+    more = {"init_images": [picture], "denoising_strength": 0.6}
+    answer = webui.post("/sdapi/v1/img2img", {**body, **more})
+    theirs = Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).convert("RGB").tobytes()
+    found = webui.check("pictures", start_from=picture, denoise=0.6, steps=8)
+    assert found["left"] == []
+    assert pixels(found) == theirs != webui.picture(steps=8)
+
+
 def test_unknown_sampler(webui: Webui) -> None:
     found = webui.check("pictures", sampler="Eulr")
     assert found["refused"].startswith("SettingsError: The webui has no sampler 'Eulr': choose one of ")
@@ -70,4 +88,4 @@ def test_unknown_sampler(webui: Webui) -> None:
 
 def test_lopsided_request(webui: Webui) -> None:
     found = webui.check("pictures", prompts=["a", "b"], seeds=[1])
-    assert found["refused"].startswith("SettingsError: Pictures need one seed for each prompt, not 1 for 2")
+    assert found["refused"].startswith("SettingsError: pictures need one seed for each prompt, not 1 for 2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import random
 import sys
 import time
@@ -21,6 +23,7 @@ from modules import (
     sd_unet,
     shared,
 )
+from PIL import Image
 
 from lora_lab.errors import LoraLabError
 from lora_lab.host.base import PreviewRequest
@@ -297,9 +300,11 @@ def make(model: LoadedModel, **changes: Any) -> Any:
     return model.generate(request(**changes))
 
 
-def pictures(trained: bool = False, **changes: Any) -> dict[str, Any]:
-    """Pictures of a lease: hashes of their pixels, the infotexts, what is left behind."""
+def pictures(trained: bool = False, start_from: str = "", **changes: Any) -> dict[str, Any]:
+    """Pictures of a lease (img2img from a PNG in base64): their pixels, the infotexts, what is left behind."""
     changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    if start_from:
+        changes["init_images"] = (Image.open(io.BytesIO(base64.b64decode(start_from))).convert("RGB"),)
     before = everything()
     try:
         with host().lease("pictures") as model:
