@@ -14,6 +14,8 @@ from lora_lab.errors import DatasetError, SettingsError
 from lora_lab.tagging.choose import Choice
 from lora_lab.tagging.write_modes import WRITE_MODES, written
 from lora_lab.ui import tags_data
+from lora_lab.ui.choice_form import FinerWidgets
+from lora_lab.ui.choice_form import build as build_finer
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.tagger_get import GetWidgets
@@ -42,6 +44,7 @@ class AutotagWidgets:
     replace: gr.Textbox
     most: gr.Number
     underscores: gr.Checkbox
+    finer: FinerWidgets
     mode: gr.Radio
     run: gr.Button
     preview: gr.Button
@@ -53,7 +56,7 @@ class AutotagWidgets:
         """What is chosen from probabilities, and how it is written."""
         return {
             self.combine, self.general, self.character, self.card, self.mcut, self.exclude, self.replace, self.most,
-            self.underscores, self.mode,
+            self.underscores, self.mode, *self.finer.all,
         }  # fmt: skip
 
 
@@ -84,6 +87,7 @@ def build(context: UiContext) -> AutotagWidgets:
             exclude = _text("exclude", "never take", "solo, *background")
             replace_ = _text("replace", "write instead", "old=new; old=")
             most = gr.Number(0, precision=0, label="at most (0: all)", elem_id="lora_lab_autotag_most", min_width=90)
+        finer = build_finer()
         mode = gr.Radio(
             list(WRITE_MODES), value="if-empty", label="captions that are there already",
             info=WRITE_MODES["if-empty"], elem_id="lora_lab_autotag_mode",
@@ -94,8 +98,8 @@ def build(context: UiContext) -> AutotagWidgets:
         told = gr.HTML("", elem_id="lora_lab_autotag_told")
         get = build_get()
     return AutotagWidgets(
-        taggers, combine, general, character, card, mcut, exclude, replace_, most, underscores, mode, run, preview,
-        told, get,
+        taggers, combine, general, character, card, mcut, exclude, replace_, most, underscores, finer, mode, run,
+        preview, told, get,
     )  # fmt: skip
 
 
@@ -232,6 +236,7 @@ def choice_of(values: Values, w: AutotagWidgets) -> Choice:
         use_card=bool(values[w.card]), mcut=bool(values[w.mcut]), underscores=bool(values[w.underscores]),
         exclude=tuple(t.strip() for t in str(values[w.exclude] or "").split(",") if t.strip()),
         replace=tuple((old.strip(), new.strip()) for old, _, new in pairs), max_tags=int(values[w.most] or 0),
+        **w.finer.read(values),
     )  # fmt: skip
     choice.check()
     return choice

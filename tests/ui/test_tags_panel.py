@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from lora_lab.demo import drawing, world
 from lora_lab.errors import DatasetError, LoraLabError, SettingsError
+from lora_lab.tagging.choose import Choice
 from lora_lab.tagging.operations import OPERATIONS
 from lora_lab.ui import autotag_panel, tags_data, tags_panel, tags_view
 from lora_lab.ui.tags_acts import ACTS, Place
@@ -226,6 +228,23 @@ def test_tagging_looks_once_and_thresholds_move_at_once(window: Window, folder: 
     window.call(tags_panel.applied)
     assert "red hair" in read(folder)[3]
     assert "The tagger also sees" in window.html("editor") or "probability" in window.html("editor")
+
+
+def test_every_field_of_a_choice_can_be_chosen(window: Window) -> None:
+    w = window.w.autotag
+    assert autotag_panel.choice_of(window.values, w) == Choice()
+    window.values |= {
+        w.general: 0.2, w.character: 0.3, w.card: True, w.mcut: True, w.exclude: "a, b*", w.replace: "c=d; e=",
+        w.most: 5, w.underscores: True, w.finer.order: "alphabet", w.finer.ratings: "last", w.finer.min_share: 0.1,
+        w.finer.per_tag: "blush=0.6; cat ears = 0.2", w.finer.characters_first: True, w.finer.escape: True,
+    }  # fmt: skip
+    found, usual = autotag_panel.choice_of(window.values, w), Choice()
+    same = [f.name for f in fields(Choice) if getattr(found, f.name) == getattr(usual, f.name)]
+    assert same == []
+    assert found.per_tag == (("blush", 0.6), ("cat ears", 0.2))
+    window.values[w.finer.per_tag] = "blush"
+    with pytest.raises(SettingsError, match="no threshold of a tag"):
+        autotag_panel.choice_of(window.values, w)
 
 
 def test_a_new_session_remembers_what_the_tagger_said(window: Window, shown: Tab, folder: Path) -> None:
