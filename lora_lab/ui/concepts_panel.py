@@ -14,7 +14,7 @@ from lora_lab.dataset import remedies, side_folder, subsets
 from lora_lab.dataset.checks import balance
 from lora_lab.dataset.scan import Item, ScanReport
 from lora_lab.dataset.thumbnails import training_view
-from lora_lab.errors import DatasetError, SettingsError
+from lora_lab.errors import DatasetError, LoraLabError, SettingsError
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
@@ -102,7 +102,7 @@ def wire(w: ConceptsWidgets, check: Any, fields: set[Any], read: Read, context: 
         read: their values to settings.
         context: of the tab.
     """
-    on(check, partial(fill, w=w, read=read, context=context), fields, w.lists, context, quiet=True)
+    on(check, partial(follow, w=w, read=read, context=context), fields, w.lists, context, quiet=True)
     seen = partial(look, w=w, read=read, context=context)
     on(w.picture.change, seen, {*fields, w.picture}, [w.view, w.lost], context, quiet=True)
     form = {*fields, w.concept, w.repeats, w.name, w.picture, w.box, w.aside}
@@ -116,6 +116,14 @@ def wire(w: ConceptsWidgets, check: Any, fields: set[Any], read: Read, context: 
 
 Act = Callable[[Values, ConceptsWidgets, ScanReport], str]
 """Does one thing, and answers what was done."""
+
+
+def follow(values: Values, w: ConceptsWidgets, read: Read, context: UiContext) -> Changes:
+    """The lists of what was just checked; what is wrong with the folder the check itself tells."""
+    try:
+        return fill(values, w, read, context)
+    except LoraLabError:
+        return {}
 
 
 def fill(values: Values, w: ConceptsWidgets, read: Read, context: UiContext, said: str = "") -> Changes:

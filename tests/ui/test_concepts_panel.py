@@ -49,6 +49,13 @@ def test_the_lists_and_the_arithmetic(window: Window, pictures: Path) -> None:
     assert "12 items" in changes[window.w.shares]
 
 
+def test_a_folder_that_is_wrong_is_told_by_the_check_alone(window: Window, tmp_path: Path) -> None:
+    window.values |= window.shown.dataset(train_data_dir=str(tmp_path / "gone"), **SMALL)
+    assert concepts_panel.follow(window.values, window.w, window.read, window.shown.context) == {}
+    with pytest.raises(DatasetError):
+        window.fill()
+
+
 def test_a_concept_is_renamed_and_another_made(window: Window, pictures: Path) -> None:
     window.values |= {window.w.concept: "3_mika", window.w.repeats: 7}
     assert "7_mika" in window.do(concepts_panel.rename)[window.w.told]
