@@ -1,35 +1,10 @@
-"""The settings about the adapter, the learning rates, the noise and the speed. Names and meaning are kohya's."""
+"""The settings about the learning: how long, how fast, by which optimizer. Names and meaning are kohya's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from lora_lab.training.fields import setting
-
-
-@dataclass(frozen=True)
-class NetworkFields:
-    """The adapter's size, and which part of the checkpoint it is trained on."""
-
-    network_dim: int = setting(
-        32, "Rank of the adapter: how much it can hold. 32 is enough for most characters, 64 for difficult ones.",
-        kind="int", group="network", cost="memory and file size grow with it", minimum=1, maximum=1024,
-        kohya_default=4, aliases=("network_rank",),
-    )
-    network_alpha: float = setting(
-        16.0, "Damps what is learnt by alpha / dim; 0 means the same as dim. Keep it at or below dim.",
-        kind="float", group="network", minimum=0, maximum=1024, kohya_default=1,
-    )
-    network_dropout: float = setting(
-        0.0, "Share of the adapter's inner values that is left out at random, against overfitting.", kind="float",
-        group="network", unit="share from 0 to 1", minimum=0, maximum=0.95,
-    )
-    network_train_unet_only: bool = setting(
-        False, "Train no text encoder; the file has only UNet parts.", kind="bool", group="network"
-    )
-    network_train_text_encoder_only: bool = setting(
-        False, "Train no UNet; the file has only text encoder parts.", kind="bool", group="network"
-    )
 
 
 @dataclass(frozen=True)
@@ -90,62 +65,4 @@ class LearningFields:
     seed: int | None = setting(
         None, "Where all chance of the run comes from; the same number gives the same file. Empty draws one.",
         kind="int", group="learning", minimum=0, maximum=2**32 - 1,
-    )
-    min_snr_gamma: float = setting(
-        5.0, "Weighs down the steps with little noise so that all count alike (arXiv 2303.09556); 0 is off.",
-        kind="float", group="noise", minimum=0, maximum=1000, kohya_default=0.0,
-    )
-    noise_offset: float = setting(
-        0.0, "Adds a constant to the noise of each picture, for darker darks and brighter brights; 0.05 is plenty.",
-        kind="float", group="noise", minimum=0, maximum=1,
-    )
-    gradient_accumulation_steps: int = setting(
-        1, "Batches added up before each optimizer step: a larger batch for no more memory.", kind="int",
-        group="speed", unit="batches", cost="each step takes so many times as long", minimum=1, maximum=1024,
-    )
-    gradient_checkpointing: bool = setting(
-        False, "Compute the blocks' inner values again on the way back instead of keeping them.", kind="bool",
-        group="speed", cost="about a third more time, for much less memory",
-    )
-    mixed_precision: str = setting(
-        "auto", "Number format of the forward pass; the adapter itself stays in 32 bits. auto takes the live model's.",
-        kind="choice", group="speed", choices=("auto", "no", "fp16", "bf16"), kohya_default="no",
-    )
-
-
-@dataclass(frozen=True)
-class OutputFields:
-    """What is written, where, and which pictures are made on the way."""
-
-    output_dir: str = setting(
-        "", "Folder for the LoRA files; empty is the host's own LoRA folder.", kind="folder", group="output"
-    )
-    output_name: str = setting("", "File name of the LoRA without its ending.", kind="text", group="output")
-    save_every_n_epochs: int | None = setting(
-        None, "Keep a snapshot every so many epochs; empty keeps only the end.", kind="int", group="output",
-        unit="epochs", cost="one more file each", minimum=1,
-    )
-    save_precision: str = setting(
-        "fp16", "Number format in the file; half is half the size and looks the same.", kind="choice", group="output",
-        choices=("float", "fp16", "bf16"), kohya_default="float",
-    )
-    training_comment: str = setting("", "A note that is kept in the file.", kind="text", group="output")
-    logging_dir: str = setting(
-        "", "Folder for a TensorBoard log as well; needs the package tensorboard.", kind="folder", group="output"
-    )
-    sample_prompts: str = setting(
-        "",
-        "One prompt per line for pictures at each snapshot; --n negative --w --h --d seed --s steps --l cfg behind it.",
-        kind="lines", group="previews", cost="the time of one picture each",
-    )
-    sample_every_n_epochs: int | None = setting(
-        None, "Make the pictures every so many epochs; empty makes them with each snapshot.", kind="int",
-        group="previews", unit="epochs", minimum=1,
-    )
-    sample_at_first: bool = setting(
-        False, "Make the pictures once before the first step, to compare with.", kind="bool", group="previews"
-    )
-    sample_sampler: str = setting(
-        "euler_a", "Sampler of these pictures, by kohya's name.", kind="choice", group="previews",
-        choices=("ddim", "euler", "euler_a", "dpmsolver++", "unipc"), kohya_default="ddim",
     )

@@ -14,8 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_lab.errors import SettingsError
+from lora_lab.training.field_captions import CaptionFields
 from lora_lab.training.field_data import DataFields
-from lora_lab.training.field_learning import LearningFields, NetworkFields, OutputFields
+from lora_lab.training.field_learning import LearningFields
+from lora_lab.training.field_network import NetworkFields
+from lora_lab.training.field_noise import NoiseFields
+from lora_lab.training.field_output import OutputFields
+from lora_lab.training.field_speed import SpeedFields
 from lora_lab.training.fields import FieldSpec, spec_of
 from lora_lab.training.values import parse
 
@@ -24,7 +29,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainSettings(OutputFields, LearningFields, NetworkFields, DataFields):
+class TrainSettings(
+    OutputFields, SpeedFields, NoiseFields, LearningFields, NetworkFields, CaptionFields, DataFields
+):  # fmt: skip
     """Everything a person may choose for a run. Frozen: what is worked out from it stands in a `Plan`.
 
     Made by `from_mapping` or `from_file`, which check each value's type and range; `checks.check` then looks at the
