@@ -14,14 +14,12 @@ def matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     r"""Does a tag match one of the patterns? ``*`` stands for any letters, ``\*`` for a star; compared by key."""
     exact = frozenset(names.key(p.replace("\\*", "*")) for p in patterns if not is_wild(p))
     wild = [_wild(p) for p in patterns if is_wild(p)]
-    if not wild:
-        return lambda tag: names.key(tag) in exact
-    any_of = re.compile("|".join(wild), re.DOTALL)
+    any_of = re.compile("|".join(wild), re.DOTALL) if wild else None
 
     @lru_cache(maxsize=65_536)
     def matches(tag: str) -> bool:
         key = names.key(tag)
-        return key in exact or any_of.fullmatch(key) is not None
+        return key in exact or (any_of is not None and any_of.fullmatch(key) is not None)
 
     return matches
 

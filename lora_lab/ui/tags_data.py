@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from lora_lab.dataset.folders import parse_name
 from lora_lab.dataset.pictures import content_hash
@@ -43,6 +46,8 @@ OFFERED = 24
 WORDS = 4000
 """Words for completing: a browser's list slows down above."""
 OFFER_FROM = 0.1
+HEADS, MATES = 100, 1000
+"""Tags whose company is told, and those that can be in it: the most frequent ones."""
 DISMISSED = "dismissed.json"
 
 
@@ -60,12 +65,14 @@ class Opened:
     place: dict[Path, int] = field(default_factory=dict)
     """Picture -> its row in `seen`."""
     dismissed: set[str] = field(default_factory=set)
+    cards: tuple[object, list[Suggestion]] | None = None
+    """What was suggested last, and for which state of the captions."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def take(self, seen: tagging.Seen) -> None:
         """Use what taggers said from now on."""
         with self.lock:
-            self.seen, self.scores = seen, seen.joint()[0]
+            self.seen, self.scores, self.cards = seen, seen.joint()[0], None
             self.place = {picture: row for row, picture in enumerate(seen.pictures)}
             self.project.scores = lambda file: self.chances(self.project.captions[file])
 
@@ -135,14 +142,20 @@ def rows(one: Opened, files: Sequence[str]) -> list[TagRow]:
 
 
 def _beside(one: Opened, files: Sequence[str], most: int = 4) -> dict[str, tuple[str, ...]]:
-    """Key -> the tags that most often stand with it, of the first hundred tags."""
+    """Key -> the tags that most often stand with it, for the most frequent tags."""
     sets = [one.project.captions[file].keys for file in files]
-    counts = Counter(key for keys in sets for key in keys)
-    found = {}
-    for key, _ in counts.most_common(100):
-        mates = Counter(other for keys in sets if key in keys for other in keys if other != key)
-        found[key] = tuple(other for other, _ in mates.most_common(most))
-    return found
+    counts = Counter(chain.from_iterable(sets))
+    keys = [key for key, count in counts.most_common() if count > 1 or len(counts) <= MATES][:MATES]
+    place = {key: column for column, key in enumerate(keys)}
+    has = np.zeros((len(sets), len(keys)), np.float32)
+    for row, found in enumerate(sets):
+        has[row, [place[key] for key in found if key in place]] = 1
+    together = has[:, :HEADS].T @ has
+    np.fill_diagonal(together, 0)
+    best = np.argsort(-together, axis=1, kind="stable")[:, :most]
+    return {
+        keys[head]: tuple(keys[mate] for mate in mates if together[head, mate] > 0) for head, mates in enumerate(best)
+    }
 
 
 def page(one: Opened, files: Sequence[str], number: int, thumbs: Path) -> Page:
@@ -196,8 +209,12 @@ def vocabulary(one: Opened) -> tuple[str, ...]:
 
 
 def suggestions(one: Opened) -> list[Suggestion]:
-    """What could be better, in the order of the work."""
-    return suggest(looked_at(one), one.dismissed)
+    """What could be better, in the order of the work; thought about again only when something has changed."""
+    with one.lock:
+        state = (one.project.revision, one.threshold, frozenset(one.dismissed), one.project.counter)
+        if one.cards is None or one.cards[0] != state:
+            one.cards = (state, suggest(looked_at(one), one.dismissed))
+        return one.cards[1]
 
 
 def looked_at(one: Opened) -> Captions:

@@ -10,6 +10,7 @@ No torch. The tab and the command line both work through this.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -34,6 +35,8 @@ Scores = Callable[[str], Mapping[str, float]]
 """File -> key of a tag -> the tagger's probability for its picture."""
 LONGEST_LABEL = 200
 STARTED = "as found"
+ODD = re.compile(r"[\n\r\t]|  ")
+"""Blanks that are not kept as they are."""
 
 
 class CaptionProject:
@@ -48,6 +51,8 @@ class CaptionProject:
         """Counts a caption's tokens; limits and ``over_limit`` ask for it."""
         self.scores: Scores | None = None
         """The order by score asks for it."""
+        self.revision = 0
+        """Rises with every change of a caption, whoever has made it."""
         self._history = history
         self._lock = threading.RLock()
         self._captions: dict[str, Caption] = {}
@@ -241,7 +246,8 @@ class CaptionProject:
         """
         with self._lock:
             found = filters.parse(where)
-            chosen = self._captions if files is None else {f: self._captions[f] for f in self._captions if f in files}
+            wanted = self._captions.keys() if files is None else set(files)
+            chosen = {file: caption for file, caption in self._captions.items() if file in wanted}
             if not found.asks:
                 return list(chosen)
             return [file for file, caption in chosen.items() if found.matches(caption.look(self.counter))]
@@ -316,6 +322,8 @@ class CaptionProject:
             same = before is not None and before.source is source and before.edited == (source.file in edited)
             fresh[source.file] = before if same and before else Caption(source, source.file in edited)
         self._captions = fresh
+        if len(old) != len(fresh) or any(fresh[file] is not old.get(file) for file in fresh):
+            self.revision += 1
         changed = [f for f, c in fresh.items() if f not in old or old[f].source.data != c.source.data]
         return changed + [file for file in old if file not in fresh]
 
@@ -374,7 +382,7 @@ class CaptionProject:
 def _clean(tags: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """Tags, and the line they make. Commas and line breaks inside a tag part it, as they will when it is read."""
     line = names.join(tags)
-    if line.count(",") < max(1, len(tags)) and not any(mark in line for mark in ("\n", "\r", "\t", "  ")):
+    if line.count(",") < max(1, len(tags)) and not ODD.search(line):
         return tuple(tags), line
     parted = tuple(names.split(line))
     return parted, names.join(parted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
 from lora_lab.tagging import names
@@ -111,23 +113,19 @@ class Limit(Operation):
         kept = matcher(self.keep)
         left = list(tags)
         if self.tags and len(left) > self.tags:
-            left = _first(left, self.tags, kept=[kept(tag) for tag in left])
+            left = _first(left, self.tags, kept=list(map(kept, left)))
         if not self.tokens:
             return left
         if context.tokens is None:
             remedy = "load a checkpoint, or limit the number of tags"
             raise OperationError("tokens cannot be counted without the checkpoint's tokenizer", remedy=remedy)
-        return _fitting(left, self.tokens, context.tokens, kept=[kept(tag) for tag in left])
+        return _fitting(left, self.tokens, context.tokens, kept=list(map(kept, left)))
 
 
 def _fitting(tags: list[str], most: int, tokens: Callable[[str], int], kept: Sequence[bool]) -> list[str]:
     """As many tags as fit. Begins where they would if tags were counted apart, which is near."""
-    if tokens(names.join(tags)) <= most:
-        return tags
     longest = min(len(tags), most)  # each tag has a token at least
-    count, total = 0, 0
-    while count < longest and (total := total + _tokens(tokens, tags[count])) <= most:
-        count += 1
+    count = bisect_right(list(accumulate(map(partial(_tokens, tokens), tags[:longest]))), most)
     while count < longest and tokens(names.join(_first(tags, count + 1, kept))) <= most:
         count += 1
     while count and tokens(names.join(_first(tags, count, kept))) > most:
@@ -142,7 +140,7 @@ def _tokens(tokens: Callable[[str], int], tag: str) -> int:
 
 def _first(tags: Sequence[str], count: int, kept: Sequence[bool]) -> list[str]:
     """As many of the first tags as make `count` with those that are kept, which all stay."""
-    if not any(kept):
+    if True not in kept:
         return list(tags[:count])
     room = max(0, count - sum(kept))
     chosen = []
