@@ -302,6 +302,13 @@ class Host(ABC):
         """Taggers and captioners of the host's own that work without a download; most hosts have none. Cheap."""
         return ()
 
+    def token_counter(self) -> Callable[[str], int] | None:
+        """What counts the live checkpoint's tokens of a caption, BOS and EOS apart; None while nothing is loaded.
+
+        Asks its tokenizer alone: the model is not taken. Ask for another one when the checkpoint changes.
+        """
+        return None
+
     @abstractmethod
     def default_clip_skip(self) -> int:
         """The person's clip skip setting, 1 or more."""

@@ -42,6 +42,11 @@ def tokenize(tokenizer: Tokenizer, captions: Sequence[str], max_token_length: in
     return TokenBatch((torch.tensor(rows, dtype=torch.int64),), lengths)
 
 
+def count(tokenizer: Tokenizer, caption: str) -> int:
+    """Tokens of a caption without BOS and EOS."""
+    return len(tokenizer([caption], truncation=False, add_special_tokens=False)["input_ids"][0])
+
+
 def encode(transformer: nn.Module, ids: Tensor, clip_skip: int) -> Tensor:
     """States (b, chunks * 77, c) of ids (b, chunks, 77); the final layer norm comes after the skipped layers."""
     count, chunks, length = ids.shape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,10 @@ class StandaloneHost(Host):
         """See `Host.paths`."""
         self._lora_dir.mkdir(parents=True, exist_ok=True)
         return HostPaths(self._lora_dir, self._data_dir)
+
+    def token_counter(self) -> Callable[[str], int] | None:
+        """See `Host.token_counter`."""
+        return partial(clip.count, self._parts.tokenizer)
 
     def default_clip_skip(self) -> int:
         """See `Host.default_clip_skip`."""

@@ -37,7 +37,7 @@ from lora_lab.host.webui_pictures import forget_prompts
 from lora_lab.host.webui_restore import lora_extension, prompt_loras_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lora_lab.host.webui_types import SdModel
 
@@ -134,6 +134,14 @@ class WebuiHost(Host):
     def as_prompt(self, caption: str) -> str:
         """See `Host.as_prompt`. Brackets weigh words in the webui's prompts, and a backslash takes that from them."""
         return re.sub(r"([\\()\[\]])", r"\\\1", caption)
+
+    def token_counter(self) -> Callable[[str], int] | None:
+        """See `Host.token_counter`. Through the webui's own text encoder wrapper, which each family has."""
+        sd_model = live_model()
+        embedder = getattr(sd_model, "cond_stage_model", None)
+        if embedder is None or not hasattr(embedder, "tokenize"):
+            return None
+        return lambda caption: len(embedder.tokenize([caption])[0])
 
     def default_clip_skip(self) -> int:
         """See `Host.default_clip_skip`."""

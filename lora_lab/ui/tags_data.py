@@ -36,7 +36,7 @@ from lora_lab.workflow.captions import CaptionProject
 from lora_lab.workflow.project_folder import project_folder
 
 if TYPE_CHECKING:
-    from lora_lab.host.base import HostPaths
+    from lora_lab.host.base import Host, HostPaths
     from lora_lab.tagging.scores import Scores
 
 PAGE = 96
@@ -65,6 +65,8 @@ class Opened:
     place: dict[Path, int] = field(default_factory=dict)
     """Picture -> its row in `seen`."""
     dismissed: set[str] = field(default_factory=set)
+    counted_by: str = ""
+    """Identity of the checkpoint whose tokenizer counts."""
     cards: tuple[object, list[Suggestion]] | None = None
     """What was suggested last, and for which state of the captions."""
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -75,6 +77,15 @@ class Opened:
             self.seen, self.scores, self.cards = seen, seen.joint()[0], None
             self.place = {picture: row for row, picture in enumerate(seen.pictures)}
             self.project.scores = lambda file: self.chances(self.project.captions[file])
+
+    def count_with(self, host: Host) -> None:
+        """Let the live checkpoint's tokenizer count tokens; what it has counted is remembered."""
+        info = host.current()
+        identity = info.identity if info else ""
+        if identity != self.counted_by:
+            count = host.token_counter()
+            self.project.counter = None if count is None else lru_cache(maxsize=100_000)(count)
+            self.counted_by = identity if count is not None else ""
 
     def chances(self, caption: Caption) -> dict[str, float]:
         """Key -> probability for a caption's picture; empty where no tagger has seen it."""

@@ -275,7 +275,9 @@ def dataset(place: Place, context: UiContext) -> tags_data.Opened:
     if not place.folder:
         raise DatasetError("no dataset is open", remedy="type its folder and press Open")
     folder = context.folder(place.folder, "the dataset's folder")
-    return tags_data.opened(folder, context.host.paths().data_dir, place.extension)
+    one = tags_data.opened(folder, context.host.paths().data_dir, place.extension)
+    one.count_with(context.host)
+    return one
 
 
 def _pending(place: Place, one: tags_data.Opened) -> str:

@@ -370,3 +370,11 @@ def test_the_whole_files_hash_comes_by_and_by(host: StandaloneHost) -> None:
         time.sleep(0.01)
     assert found == hashlib.sha256(assets.checkpoint_path().read_bytes()).hexdigest()
     assert host.current() == replace(info, sha256=found)
+
+
+def test_tokens_are_counted_as_the_text_encoder_reads_them(host: StandaloneHost) -> None:
+    count = host.token_counter()
+    captions = ["", "saber (fate), long hair", ", ".join(["red hair"] * 60)]
+    with host.lease("training") as model:
+        assert count is not None
+        assert tuple(map(count, captions)) == model.tokenize(captions, 225).lengths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -308,3 +308,31 @@ def test_two_thousand_captions_are_shown_in_pages(shown: Tab, tmp_path: Path) ->
     assert "1 of 21" in window.html("gallery")
     window.act("page", "20")
     assert "21 of 21" in window.html("gallery")
+
+
+def test_tokens_are_counted_by_the_live_checkpoint(
+    shown: Tab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = Window(shown).open(folder)
+    assert "of 75 tokens" not in window.values[window.w.editor]
+    host, asked = shown.context.host, []
+
+    def count(caption: str) -> int:
+        asked.append(caption)
+        return 100 if "watermark" in caption else 7
+
+    monkeypatch.setattr(host, "token_counter", lambda: count)
+    window.act("step", "1")
+    assert "7 of 75 tokens" in window.values[window.w.editor]
+    window.values[window.w.filter] = "over_limit"
+    window.call(tags_panel.narrowed)
+    assert "1 picture of 4" in window.values[window.w.gallery]
+    before = len(asked)
+    window.act("step", "1")
+    assert len(asked) == before, "what was counted is remembered"
+
+    host.info = replace(host.info, identity="another")  # type: ignore[attr-defined]
+    monkeypatch.setattr(host, "token_counter", lambda: lambda caption: 9)
+    window.values[window.w.filter] = ""
+    window.call(tags_panel.narrowed)
+    assert "9 of 75 tokens" in window.values[window.w.editor], "another checkpoint counts anew"

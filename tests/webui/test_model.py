@@ -20,6 +20,7 @@ def test_tokens_and_states_of_plain_captions(webui: Webui, caption: str, clip_sk
     found = webui.check("tokens_and_states", caption=caption, clip_skip=clip_skip)
     assert found["ours"] == found["theirs"]
     assert found["equal"]
+    assert found["counted"] == found["length"]
 
 
 def test_brackets_are_text(webui: Webui) -> None:

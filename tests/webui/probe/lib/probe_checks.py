@@ -202,7 +202,10 @@ def tokens_and_states(caption: str, clip_skip: int) -> dict[str, Any]:
     with host().lease("training") as model, torch.no_grad():
         tokens = model.tokenize([caption], 225)
         ours = model.encode_tokens(tokens, clip_skip).context
+    counter = host().token_counter()
     return {
+        "counted": counter(caption) if counter else None,
+        "length": tokens.lengths[0],
         "theirs": [c.tokens for c in chunks],
         "ours": tokens.ids[0][0].tolist(),
         "equal": theirs.shape == ours.shape and bool(torch.equal(theirs, ours)),
