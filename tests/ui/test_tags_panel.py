@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from lora_lab.demo import drawing, world
-from lora_lab.errors import DatasetError, LoraLabError, SettingsError
+from lora_lab.errors import DatasetError, LoraLabError, OutputError, SettingsError
 from lora_lab.tagging.choose import Choice
 from lora_lab.tagging.operations import OPERATIONS
 from lora_lab.ui import autotag_panel, tags_data, tags_panel, tags_view
 from lora_lab.ui.tags_acts import ACTS, Place
 from lora_lab.ui.tags_view import Page, Thumb
 from lora_lab.workflow.tasks import tasks
-from tests.ui.shown import Tab
+from tests.ui.shown import ShowHost, Tab
 
 NUMBER = count(1)
 LINES = ["1girl, red hair, hat", "mika, 1girl, red hair", "mika, 1girl, red hair, watermark", ""]
@@ -308,6 +308,12 @@ def test_two_thousand_captions_are_shown_in_pages(shown: Tab, tmp_path: Path) ->
     assert "1 of 21" in window.html("gallery")
     window.act("page", "20")
     assert "21 of 21" in window.html("gallery")
+
+
+def test_a_webui_open_to_a_network_keeps_to_its_folders(tmp_path: Path, folder: Path) -> None:
+    shown = Tab(ShowHost(tmp_path, roots=(tmp_path / "data",)))
+    with pytest.raises(OutputError, match="outside of those allowed"):
+        Window(shown).open(folder)
 
 
 def test_tokens_are_counted_by_the_live_checkpoint(

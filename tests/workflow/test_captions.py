@@ -265,18 +265,24 @@ def test_letters_are_converted_when_written_and_when_asked(project: CaptionProje
     assert bytes_of(project) == {f: d for f, d in CAPTIONS.items() if d is not None}
 
 
-def test_a_full_disk_in_a_bulk_write(project: CaptionProject, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.ENOSPC, "make room"), (errno.EROFS, "can be written to"), (errno.EACCES, "rights")]
+)
+def test_a_disk_that_is_full_or_may_not_be_written_in_a_bulk_write(
+    project: CaptionProject, monkeypatch: pytest.MonkeyPatch, number: int, says: str
+) -> None:
+    reason = number
     run(project, "add", tags="first")
     before, history = read(project.root), project.history()
     real = caption_writer._prepared
 
     def full(step: caption_writer.Write, number: int) -> str | None:
         if number == 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(reason, os.strerror(reason))
         return real(step, number)
 
     monkeypatch.setattr(caption_writer, "_prepared", full)
-    with pytest.raises(WriteError, match="make room"):
+    with pytest.raises(WriteError, match=says):
         run(project, "trigger-first", trigger="mika")
     assert read(project.root) == before
     assert project.history() == history, "the history says what holds"
