@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, ClassVar, Literal
 
@@ -123,19 +123,24 @@ class Limit(Operation):
 
 
 def _fitting(tags: list[str], most: int, tokens: Callable[[str], int], kept: Sequence[bool]) -> list[str]:
-    """As many tags as fit. Begins where they would if tags were counted apart, which is near."""
-    longest = min(len(tags), most)  # each tag has a token at least
-    count = bisect_right(list(accumulate(map(partial(_tokens, tokens), tags[:longest]))), most)
-    while count < longest and tokens(names.join(_first(tags, count + 1, kept))) <= most:
-        count += 1
-    while count and tokens(names.join(_first(tags, count, kept))) > most:
-        count -= 1
-    return _first(tags, count, kept)
+    """As many tags as fit, beside those that are kept. No token reaches over a blank, so tags count apart."""
+    size = _sizes(tokens)
+    sizes = list(map(size, tags))
+    free = [each for each, stays in zip(sizes, kept, strict=True) if not stays] if True in kept else sizes
+    ends = list(accumulate(free, initial=sum(sizes) - sum(free)))  # with so many free tags, and all kept ones
+    fit = max(0, bisect_right(ends, most) - 1)
+    fixed = len(tags) - len(free)
+    if fit < len(free):
+        more = _first(tags, fixed + fit + 1, kept)
+        if ends[fit + 1] - size(more[-1]) + tokens(more[-1]) <= most:  # the last one has no comma
+            return more
+    return _first(tags, fixed + fit, kept)
 
 
-@lru_cache(maxsize=65_536)
-def _tokens(tokens: Callable[[str], int], tag: str) -> int:
-    return tokens(tag + ",")
+@lru_cache(maxsize=16)
+def _sizes(tokens: Callable[[str], int]) -> Callable[[str], int]:
+    """Tokens of a tag with its comma, remembered."""
+    return lru_cache(maxsize=65_536)(lambda tag: tokens(f"{tag},"))
 
 
 def _first(tags: Sequence[str], count: int, kept: Sequence[bool]) -> list[str]:

@@ -30,7 +30,7 @@ class Context:
     counts: Mapping[str, int] = field(default_factory=dict)
     """Key of a tag -> captions of the dataset that have it."""
     tokens: Callable[[str], int] | None = None
-    """Caption -> tokens of the text encoder, without begin and end."""
+    """Caption -> tokens of the text encoder, without begin and end. None of them reaches over a blank."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Key of a tag -> the tagger's probability for this picture."""
 
