@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PAGE = ("style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js")
+PAGE = ("style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js", "javascript/lora_lab_pictures.js")
 
 
 class BuildWithPage(build_py):

@@ -48,7 +48,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_pages_files_are_in_it_as_they_are(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        for name in ("style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js"):
+        for name in ("style.css", *(f"javascript/{p.name}" for p in (ROOT / "javascript").glob("*.js"))):
             assert archive.read(f"lora_lab/ui/assets/{Path(name).name}") == (ROOT / name).read_bytes()
     data = [p for p in (ROOT / "lora_lab").rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")]
     missing = {str(p.relative_to(ROOT).as_posix()) for p in data if p.name != "demo.safetensors"} - names

@@ -94,6 +94,27 @@ def flatten(path: Path, colour: str = "white") -> Path:
     return _repaired(path, "flat", lay)
 
 
+def upscale(path: Path, enlarge: Callable[[Image.Image], Image.Image]) -> Path:
+    """A larger picture, for one that is smaller than its bucket.
+
+    Args:
+        path: of the picture.
+        enlarge: a host's upscaler, from RGB to RGB; transparent parts are laid on white for it.
+
+    Raises:
+        DatasetError, OutputError: see `crop`.
+    """
+
+    def larger(picture: Image.Image) -> Image.Image:
+        if picture.mode != "RGBA":
+            return enlarge(picture.convert("RGB"))
+        ground = Image.new("RGB", picture.size, "white")
+        ground.paste(picture, mask=picture.getchannel("A"))
+        return enlarge(ground)
+
+    return _repaired(path, "large", larger)
+
+
 def _repaired(path: Path, word: str, change: Callable[[Image.Image], Image.Image]) -> Path:
     try:
         with Image.open(path) as file:

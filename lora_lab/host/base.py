@@ -192,6 +192,32 @@ class HostCaptioner(ABC):
         """Load it, and put it back as it was found; inside, an RGB picture becomes a sentence."""
 
 
+@dataclass(frozen=True)
+class HostUpscaler(ABC):
+    """What makes a picture larger, and needs no download."""
+
+    name: str
+    """For people."""
+
+    @abstractmethod
+    def enlarge(self, picture: Image.Image, factor: float) -> Image.Image:
+        """An RGB picture, both sides times `factor` (above 1), rounded to whole pixels."""
+
+
+@dataclass(frozen=True)
+class Lanczos(HostUpscaler):
+    """Pillow's filter: sharp, and invents nothing."""
+
+    name: str = "Lanczos"
+
+    def enlarge(self, picture: Image.Image, factor: float) -> Image.Image:
+        """See `HostUpscaler.enlarge`."""
+        from PIL import Image
+
+        size = (round(picture.width * factor), round(picture.height * factor))
+        return picture.resize(size, Image.Resampling.LANCZOS)
+
+
 class LoadedModel(ABC):
     """The live model during a lease. Its modules are the host's own: hook them, never change a weight of theirs."""
 
@@ -308,6 +334,10 @@ class Host(ABC):
         Asks its tokenizer alone: the model is not taken. Ask for another one when the checkpoint changes.
         """
         return None
+
+    def upscalers(self) -> tuple[HostUpscaler, ...]:
+        """What can enlarge pictures here. Cheap."""
+        return (Lanczos(),)
 
     @abstractmethod
     def default_clip_skip(self) -> int:

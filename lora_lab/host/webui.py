@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from modules import call_queue, paths, script_callbacks, sd_models, shared
 
 from lora_lab.errors import HostBusyError
-from lora_lab.host import webui_interrogate
+from lora_lab.host import webui_interrogate, webui_upscalers
 from lora_lab.host.base import (
     CheckpointInfo,
     Host,
     HostCaptioner,
     HostPaths,
     HostTagger,
+    HostUpscaler,
     LoadedModel,
     MemoryUse,
     Purpose,
@@ -130,6 +131,10 @@ class WebuiHost(Host):
     def interrogators(self) -> tuple[HostTagger | HostCaptioner, ...]:
         """See `Host.interrogators`."""
         return webui_interrogate.interrogators()
+
+    def upscalers(self) -> tuple[HostUpscaler, ...]:
+        """See `Host.upscalers`. The webui's own, as far as their files are there."""
+        return (*super().upscalers(), *webui_upscalers.upscalers())
 
     def as_prompt(self, caption: str) -> str:
         """See `Host.as_prompt`. Brackets weigh words in the webui's prompts, and a backslash takes that from them."""

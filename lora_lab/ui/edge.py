@@ -65,6 +65,18 @@ def unexpected(error: Exception, folder: Path) -> str:
     return f"This failed by an error of ours, {type(error).__name__}: {error}. The whole story is in {path}."
 
 
+def told_by_page(inputs: set[Any], into: Any, source: str) -> str:  # noqa: ANN401 - a component
+    """JavaScript for `on` that puts what the page says into one of the inputs.
+
+    Args:
+        inputs: of the handler, all of them.
+        into: the one, among them.
+        source: a JavaScript expression; it may be a promise.
+    """
+    place = sorted(inputs, key=lambda component: component._id).index(into)  # the order gradio sends sets in
+    return f"async (...values) => {{ values[{place}] = await {source}; return values; }}"
+
+
 def on(
     event: Any,  # noqa: ANN401 - a bound method of a component, such as `button.click`
     handler: Handler,

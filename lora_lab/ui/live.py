@@ -34,6 +34,7 @@ class Seen:
     tagged: str = ""
     checked: str = ""
     made: str = ""
+    pictures_done: str = ""
     waiting: tuple[run_view.Waiting, ...] = ()
 
 

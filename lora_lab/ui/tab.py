@@ -16,6 +16,7 @@ from lora_lab.ui import (
     concepts_panel,
     dataset_panel,
     live,
+    pictures_panel,
     regularisation_panel,
     tags_panel,
     train_panel,
@@ -32,6 +33,7 @@ class Panels:
     tabs: gr.Tabs
     dataset: dataset_panel.DatasetWidgets
     concepts: concepts_panel.ConceptsWidgets
+    pictures: pictures_panel.PicturesWidgets
     regularisation: regularisation_panel.RegularisationWidgets
     tags: tags_panel.TagsWidgets
     train: train_panel.TrainWidgets
@@ -55,12 +57,13 @@ def lay_out(context: UiContext) -> Panels:
         with gr.Tab(dataset_panel.TITLE, id="dataset", elem_id="lora_lab_dataset"):
             dataset = dataset_panel.build(context)
             concepts = concepts_panel.build()
+            pictures = pictures_panel.build(context)
             regularisation = regularisation_panel.build(context)
         with gr.Tab(tags_panel.TITLE, id="tags", elem_id="lora_lab_tags"):
             tags = tags_panel.build(context)
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             train = train_panel.build(context)
-    return Panels(line, tabs, dataset, concepts, regularisation, tags, train)
+    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train)
 
 
 def wire(panels: Panels, context: UiContext) -> None:
@@ -69,6 +72,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     dataset_panel.wire(panels.dataset, context)
     fields, read = panels.dataset.fields.all, partial(settings_of, panels=panels)
     concepts_panel.wire(panels.concepts, panels.dataset.check.click, fields, read, context)
+    pictures_panel.wire(panels.pictures, panels.dataset.check.click, fields, read, context)
     regularisation_panel.wire(panels.regularisation, fields, read, context)
     tags_panel.wire(panels.tags, context)
     checked = panels.dataset.fields.widgets["train_data_dir"]
@@ -81,6 +85,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     on(panels.dataset.use.click, send, inputs, [panels.tabs, *sent], context, quiet=True)
     reg = panels.regularisation
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
+    told += [panels.pictures.made, panels.pictures.told]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -133,8 +138,9 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     folder_checked = str(values[boxes[1]] or "")
     checked, looked = dataset_panel.refresh(panels.dataset, folder_checked, seen.checked)
     pictures, made = regularisation_panel.refresh(panels.regularisation, seen.made)
+    several, done = pictures_panel.refresh(panels.pictures, seen.pictures_done)
     beat = seen.beat + 1
-    fresh = replace(seen, beat=beat, tagged=known, checked=looked, made=made)
+    fresh = replace(seen, beat=beat, tagged=known, checked=looked, made=made, pictures_done=done)
     return {
         panels.live.seen: fresh,
         panels.live.pulse: live.pulse(beat, view),
@@ -143,4 +149,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **tagged,
         **checked,
         **pictures,
+        **several,
     }

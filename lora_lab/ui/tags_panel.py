@@ -16,7 +16,7 @@ from lora_lab.ui.autotag_panel import AutotagWidgets
 from lora_lab.ui.autotag_panel import build as build_autotag
 from lora_lab.ui.autotag_panel import wire as wire_autotag
 from lora_lab.ui.context import UiContext
-from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.edge import Changes, Values, on, told_by_page
 from lora_lab.ui.tags_acts import Place, carry_out
 from lora_lab.ui.words import tag
 
@@ -133,8 +133,7 @@ def wire(w: TagsWidgets, context: UiContext) -> None:
     for event in (w.open.click, w.folder.submit):
         on(event, partial(open_folder, w=w, context=context), {w.folder, w.extension, w.place}, w.shown, context)
     inputs: set[Any] = {w.place, w.message}
-    order = sorted(inputs, key=lambda component: component._id).index(w.message)
-    send = f"(...values) => {{ values[{order}] = window.loraLabTags(); return values; }}"
+    send = told_by_page(inputs, w.message, "window.loraLabTags()")
     on(w.do.click, partial(act, w=w, context=context), inputs, w.shown, context, quiet=True, js=send)
     narrow = partial(narrowed, w=w, context=context)
     on(w.filter.submit, narrow, {w.place, w.filter}, w.shown, context, quiet=True)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from lora_lab.dataset import pictures
 from lora_lab.dataset.buckets import make_buckets, place
-from lora_lab.dataset.caption_files import caption_path
+from lora_lab.dataset.caption_files import caption_path, read_caption
 from lora_lab.dataset.captions import first_line
 from lora_lab.errors import DatasetError, OutputError, SettingsError
 from lora_lab.host.base import PreviewRequest
@@ -100,6 +103,41 @@ def make_variants(
     return made
 
 
+def take_back(picture: Path, results: Sequence[bytes], extension: str = ".txt") -> list[Path]:
+    """Pictures that were made from one of the dataset elsewhere (img2img, inpaint), put beside it with its caption.
+
+    Args:
+        picture: of the dataset, which was sent there.
+        results: files as they came back; a PNG's text goes along.
+        extension: of the captions.
+
+    Returns:
+        The new files, marked as generated as variants are.
+
+    Raises:
+        DatasetError: a result is no picture, or there is none.
+        OutputError: the folder cannot be written to.
+    """
+    if not results:
+        raise DatasetError("there is no picture to take back", remedy="generate one in img2img first")
+    caption = read_caption(caption_path(picture, extension))[0]
+    taken = []
+    for number, data in enumerate(results, 1):
+        try:
+            with Image.open(BytesIO(data)) as file:
+                file.load()
+                note, image = str(file.info.get("parameters", "")), file.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            what = f"what came back for {picture.name} is no picture"
+            raise DatasetError(what, file=picture, remedy="generate it again") from error
+        target = _free(picture.with_name(f"{picture.stem}{MARK}{number}.png"), extension)
+        save_picture(image, target, note, None)
+        if caption:
+            _write(caption_path(target, extension), caption)
+        taken.append(target)
+    return taken
+
+
 def keep(variants: Sequence[Path], folder: Path, extension: str = ".txt") -> list[Path]:
     """Move variants into a folder of the dataset, with their captions; a name that is taken gets a number.
 
@@ -143,6 +181,16 @@ def _free(path: Path, extension: str) -> Path:
         number += 1
         found = path.with_name(f"{path.stem}_{number}{path.suffix}")
     return found
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        what = f"the caption cannot be written ({error.strerror or error})"
+        raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
 
 
 def _move(source: Path, target: Path) -> None:

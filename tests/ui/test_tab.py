@@ -44,7 +44,7 @@ def test_nothing_runs_by_itself_and_one_poll_serves_all(blocks: gr.Blocks) -> No
 
 def test_our_javascript_and_style_speak_of_elements_that_exist(blocks: gr.Blocks) -> None:
     ids = {b.elem_id for b in blocks.blocks.values() if getattr(b, "elem_id", None)}
-    for name in ("javascript/lora_lab.js", "javascript/lora_lab_tags.js", "style.css"):
+    for name in (*(f"javascript/{path.name}" for path in (ROOT / "javascript").glob("*.js")), "style.css"):
         text = (ROOT / name).read_text(encoding="utf-8")
         used = set(re.findall(r"(?:#|(?:byId|getElementById)\(\")(lora_lab_[a-z_]+)", text))
         assert used, name
