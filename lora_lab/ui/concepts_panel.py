@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from lora_lab.dataset.scan import Item, ScanReport
 from lora_lab.dataset.thumbnails import training_view
 from lora_lab.errors import DatasetError, LoraLabError, SettingsError
 from lora_lab.training.settings import TrainSettings
+from lora_lab.ui import tags_data
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.words import count, esc, tag
@@ -150,8 +152,17 @@ def change(values: Values, w: ConceptsWidgets, act: Act, read: Read, context: Ui
     Raises:
         LoraLabError: it cannot be done; nothing has changed.
     """
-    said = act(values, w, scanned(values, read, context))
+    report = scanned(values, read, context)
+    said = act(values, w, report)
+    tell_history(report, context, said)
     return fill(values, w, read, context, said)
+
+
+def tell_history(report: ScanReport, context: UiContext, label: str) -> None:
+    """Let the captions' history say what has happened here, instead of 'by another program'."""
+    with suppress(LoraLabError):  # the Tags panel tells what is wrong with the folder
+        extension = report.options.caption_extension
+        tags_data.told(report.folder, context.host.paths().data_dir, extension, label)
 
 
 def look(values: Values, w: ConceptsWidgets, read: Read, context: UiContext) -> Changes:

@@ -35,6 +35,7 @@ class Seen:
     checked: str = ""
     made: str = ""
     pictures_done: str = ""
+    described: str = ""
     waiting: tuple[run_view.Waiting, ...] = ()
 
 

@@ -19,7 +19,7 @@ from lora_lab.dataset.scan import Item, ScanReport
 from lora_lab.dataset.thumbnails import thumbnail
 from lora_lab.errors import DatasetError, LoraLabError, SettingsError
 from lora_lab.ui import pictures_view
-from lora_lab.ui.concepts_panel import LABELS, REPAIRS, Read, scanned, train
+from lora_lab.ui.concepts_panel import LABELS, REPAIRS, Read, scanned, tell_history, train
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on, told_by_page
 from lora_lab.ui.pictures_view import Choice
@@ -251,6 +251,7 @@ def put_aside(values: Values, w: PicturesWidgets, read: Read, context: UiContext
     """
     report = scanned(values, read, context)
     moved = side_folder.put_aside(report.folder, [item.picture.path for item in chosen(values, w, report)])
+    tell_history(report, context, "put aside")
     return fill(values, w, read, context, f"{count(len(moved), 'picture')} put aside; 'One picture' brings them back.")
 
 

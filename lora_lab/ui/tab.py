@@ -15,6 +15,7 @@ from lora_lab.ui import (
     autotag_panel,
     concepts_panel,
     dataset_panel,
+    describe_part,
     live,
     pictures_panel,
     regularisation_panel,
@@ -85,7 +86,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     on(panels.dataset.use.click, send, inputs, [panels.tabs, *sent], context, quiet=True)
     reg = panels.regularisation
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
-    told += [panels.pictures.made, panels.pictures.told]
+    told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -134,13 +135,16 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     folder = next((text for text in typed if text), running.checked.settings.train_data_dir if running else "")
     line, seen = live.refresh(view, seen, folder, panels.live)
     run, seen = train_panel.refresh(view, seen, panels.train, context)
-    tagged, known = autotag_panel.refresh(panels.tags.autotag, seen.tagged)
     folder_checked = str(values[boxes[1]] or "")
+    tagged, known = autotag_panel.refresh(panels.tags.autotag, seen.tagged)
+    sentences, described = describe_part.refresh(panels.tags.describe, seen.described)
     checked, looked = dataset_panel.refresh(panels.dataset, folder_checked, seen.checked)
     pictures, made = regularisation_panel.refresh(panels.regularisation, seen.made)
     several, done = pictures_panel.refresh(panels.pictures, seen.pictures_done)
     beat = seen.beat + 1
-    fresh = replace(seen, beat=beat, tagged=known, checked=looked, made=made, pictures_done=done)
+    fresh = replace(
+        seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done
+    )  # fmt: skip
     return {
         panels.live.seen: fresh,
         panels.live.pulse: live.pulse(beat, view),
@@ -150,4 +154,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **checked,
         **pictures,
         **several,
+        **sentences,
     }

@@ -124,6 +124,11 @@ def opened(folder: Path, data_dir: Path, extension: str) -> Opened:
     return found
 
 
+def told(folder: Path, data_dir: Path, extension: str, label: str) -> None:
+    """Write what the Dataset panel has moved into the history of the captions, if there is one, as what it was."""
+    opened(folder, data_dir, extension).project.refresh(label)
+
+
 def remember(one: Opened, folder: Path, paths: HostPaths) -> None:
     """Take what taggers have said in earlier sessions; nothing is computed."""
     if one.seen is not None:

@@ -11,7 +11,7 @@ import gradio as gr
 from lora_lab.errors import DatasetError, SettingsError
 from lora_lab.tagging.operations import OPERATIONS, Operation, from_texts
 from lora_lab.tagging.recipe import Recipe
-from lora_lab.ui import tags_data, tags_view
+from lora_lab.ui import describe_part, tags_data, tags_files, tags_view
 from lora_lab.ui.autotag_panel import AutotagWidgets
 from lora_lab.ui.autotag_panel import build as build_autotag
 from lora_lab.ui.autotag_panel import wire as wire_autotag
@@ -41,6 +41,8 @@ class TagsWidgets:
     open: gr.Button
     place: gr.State
     autotag: AutotagWidgets
+    describe: describe_part.DescribeWidgets
+    files: tags_files.FilesWidgets
     cards: gr.HTML
     operation: gr.Dropdown
     about: gr.HTML
@@ -79,9 +81,11 @@ def build(context: UiContext) -> TagsWidgets:
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=4, min_width=320):
             autotag = build_autotag(context)
+            describe = describe_part.build(context)
             with gr.Accordion("Suggestions", open=True, elem_id="lora_lab_tags_suggestions"):
                 cards = gr.HTML(HINT, elem_id="lora_lab_tags_cards")
             operation, about, slots, scope, preview = _bulk()
+            files = tags_files.build()
             with gr.Accordion("History", open=False, elem_id="lora_lab_tags_past"):
                 history = gr.HTML("", elem_id="lora_lab_tags_history")
         with gr.Column(scale=6, min_width=320):
@@ -97,8 +101,8 @@ def build(context: UiContext) -> TagsWidgets:
     message = gr.Textbox("", elem_id="lora_lab_tags_message", elem_classes=["lora-lab-hidden"])
     done = gr.HTML("", elem_id="lora_lab_tags_done", elem_classes=["lora-lab-hidden"])
     return TagsWidgets(
-        folder, extension, open_, place, autotag, cards, operation, about, slots, scope, preview, box, apply, discard,
-        pending, history, filter_, gallery, editor, table, do, message, done,
+        folder, extension, open_, place, autotag, describe, files, cards, operation, about, slots, scope, preview, box,
+        apply, discard, pending, history, filter_, gallery, editor, table, do, message, done,
     )  # fmt: skip
 
 
@@ -142,7 +146,12 @@ def wire(w: TagsWidgets, context: UiContext) -> None:
     on(w.preview.click, partial(previewed, w=w, context=context), form, w.shown, context)
     on(w.discard.click, partial(discarded, w=w, context=context), {w.place}, w.shown, context, quiet=True)
     on(w.apply.click, partial(applied, w=w, context=context), {w.place}, w.shown, context)
-    wire_autotag(w.autotag, w.place, w.shown, partial(show, w=w, context=context), context)
+    shows, opens = partial(show, w=w, context=context), partial(dataset, context=context)
+    bulk = {w.operation, *w.slots}
+    part = tags_files.Panel(w.place, w.filter, w.shown, shows, opens, bulk, partial(operation_of, w=w))
+    describe_part.wire(w.describe, part, context)
+    tags_files.wire(w.files, part, context)
+    wire_autotag(w.autotag, w.place, w.shown, shows, context)
 
 
 def open_folder(values: Values, w: TagsWidgets, context: UiContext) -> Changes:

@@ -14,7 +14,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from lora_lab.demo import drawing, world
 from lora_lab.errors import DatasetError, LoraLabError, SettingsError
-from lora_lab.ui import pictures_panel, tab
+from lora_lab.tagging.operations import from_texts
+from lora_lab.tagging.recipe import Recipe
+from lora_lab.ui import pictures_panel, tab, tags_data
 from lora_lab.workflow import variants
 from lora_lab.workflow.tasks import tasks
 from tests.ui.shown import SMALL, Tab
@@ -90,6 +92,13 @@ def test_put_aside(window: Window, folder: Path) -> None:
     changes = window.call(pictures_panel.put_aside, ["2_mika/0.png", "2_mika/1.png"])
     assert changes[window.w.grid].count("data-picture=") == 3
     assert ".aside/2_mika/0.png" in files(folder)
+
+
+def test_put_aside_stands_in_the_history_as_what_it_was(window: Window, folder: Path) -> None:
+    one = tags_data.opened(folder.resolve(), window.context.host.paths().data_dir, ".txt")
+    one.project.apply(one.project.preview(Recipe.of(from_texts("add", {"tags": "x"}))), "add x")
+    window.call(pictures_panel.put_aside, ["2_mika/0.png"])
+    assert [(p.label, p.files) for p in one.project.history()][:2] == [("put aside", 1), ("add x", 5)]
 
 
 def test_upscaling_by_a_host_is_a_new_file(window: Window, folder: Path) -> None:

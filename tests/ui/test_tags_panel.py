@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from lora_lab.demo import drawing, world
 from lora_lab.errors import DatasetError, LoraLabError, OutputError, SettingsError
+from lora_lab.host.base import HostCaptioner
 from lora_lab.tagging.choose import Choice
 from lora_lab.tagging.operations import OPERATIONS
-from lora_lab.ui import autotag_panel, tags_data, tags_panel, tags_view
+from lora_lab.ui import autotag_panel, describe_part, tags_data, tags_files, tags_panel, tags_view
 from lora_lab.ui.tags_acts import ACTS, Place
 from lora_lab.ui.tags_view import Page, Thumb
 from lora_lab.workflow.tasks import tasks
@@ -342,3 +346,101 @@ def test_tokens_are_counted_by_the_live_checkpoint(
     window.values[window.w.filter] = ""
     window.call(tags_panel.narrowed)
     assert "9 of 75 tokens" in window.values[window.w.editor], "another checkpoint counts anew"
+
+
+def call_file(window: Window, shown: Tab, act: Any, file: Path | str = "") -> dict[Any, Any]:
+    """A button of 'Recipes and files', as wired."""
+    w = window.w
+    opens = lambda place: tags_panel.dataset(place, shown.context)  # noqa: E731
+    shows = lambda place: tags_panel.show(place, w, shown.context)  # noqa: E731
+    form = {w.operation, *w.slots}
+    operation = lambda values: tags_panel.operation_of(values, w)  # noqa: E731
+    panel = tags_files.Panel(w.place, w.filter, w.shown, shows, opens, form, operation)
+    window.values[w.files.file] = str(file)
+    return window.call(act, w.files, panel, shown.context)
+
+
+def test_a_recipe_is_written_step_by_step_and_run_again(shown: Tab, folder: Path, tmp_path: Path) -> None:
+    window = Window(shown).open(folder)
+    w, recipe = window.w, tmp_path / "clean.json"
+    for number, (operation, option, where) in enumerate([("remove", "watermark", ""), ("add", "happy", "hat")], 1):
+        window.values[w.operation] = f"x ({operation})"
+        window.values[w.slots[0]], window.values[w.filter] = option, where
+        told = call_file(window, shown, tags_files.add_step, recipe)[w.files.told]
+        assert f"Step {number} of clean.json" in told
+    call_file(window, shown, tags_files.run_recipe, recipe)
+    assert [change.after for change in window.place.pending or ()] == [
+        ("1girl", "red hair", "hat", "happy"), ("mika", "1girl", "red hair"),
+    ]  # fmt: skip
+    assert window.place.label == "recipe clean.json"
+    window.call(tags_panel.applied)
+    assert (folder / "3_mika/2.txt").read_text(encoding="utf-8") == "mika, 1girl, red hair"
+
+
+def test_kohyas_json_there_and_back_in_the_tab(shown: Tab, folder: Path, tmp_path: Path) -> None:
+    window = Window(shown).open(folder)
+    told = call_file(window, shown, tags_files.write_json, tmp_path / "meta.json")[window.w.files.told]
+    assert "3 captions written to meta.json" in told
+    (folder / "3_mika/0.txt").write_text("other", encoding="utf-8")
+    window.act("step", "1")
+    call_file(window, shown, tags_files.read_json, tmp_path / "meta.json")
+    assert [change.after for change in window.place.pending or ()] == [("1girl", "red hair", "hat")]
+    with pytest.raises(LoraLabError):
+        call_file(window, shown, tags_files.write_json, tmp_path / "meta.json")
+
+
+def test_odd_letters_are_offered_for_conversion(shown: Tab, folder: Path) -> None:
+    window = Window(shown).open(folder)
+    told = call_file(window, shown, tags_files.convert)[window.w.files.told]
+    assert "All are plain UTF-8" in told
+    (folder / "3_mika/1.txt").write_bytes(b"b\xe9ret, hat")
+    window.act("step", "1")
+    told = call_file(window, shown, tags_files.convert)[window.w.files.told]
+    assert "1 caption would change. They are Latin-1 now" in told
+    window.call(tags_panel.applied)
+    assert (folder / "3_mika/1.txt").read_bytes() == "béret, hat".encode()
+
+
+FILE_ACTS = [tags_files.add_step, tags_files.run_recipe, tags_files.read_json, tags_files.write_json]
+
+
+@pytest.mark.parametrize("act", FILE_ACTS)
+def test_a_file_is_needed_and_must_be_allowed(shown: Tab, folder: Path, tmp_path: Path, act: Any) -> None:
+    window = Window(shown).open(folder)
+    with pytest.raises(SettingsError, match="no file is given"):
+        call_file(window, shown, act)
+    shown.context.host.roots = (tmp_path / "data",)  # type: ignore[attr-defined]
+    with pytest.raises(OutputError, match="outside of those allowed"):
+        call_file(window, shown, act, tmp_path / "away.json")
+    assert not (tmp_path / "away.json").exists()
+
+
+@dataclass(frozen=True)
+class Says(HostCaptioner):
+    """A captioner that tells the colour of the middle."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Image.Image], str]]:
+        yield lambda picture: f"a drawing of {picture.width} pixels, hat"
+
+
+def test_a_captioner_of_the_host_describes(shown: Tab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(shown.context.host), "interrogators", lambda self: (Says("BLIP"),))
+    window = Window(shown).open(folder)
+    w = window.w
+    opens = lambda place: tags_panel.dataset(place, shown.context)  # noqa: E731
+    shows = lambda place: tags_panel.show(place, w, shown.context)  # noqa: E731
+    panel = tags_files.Panel(w.place, w.filter, w.shown, shows, opens, set(), lambda values: None)  # type: ignore[arg-type,return-value]
+    window.values |= {w.describe.captioner: "BLIP", w.describe.mode: "if-empty"}
+    with pytest.raises(SettingsError, match="not described yet"):
+        window.call(describe_part.preview, w.describe, panel)
+    window.call(describe_part.run, w.describe, panel, shown.context)
+    task = tasks().latest(describe_part.KIND)
+    assert task is not None
+    task.wait(30)
+    assert "4 pictures described" in describe_part.refresh(w.describe, "")[0][w.describe.told]
+    window.call(describe_part.preview, w.describe, panel)
+    assert [change.after for change in window.place.pending or ()] == [("a drawing of 64 pixels", "hat")]
+    window.values[w.describe.captioner] = "none"
+    with pytest.raises(SettingsError, match="no captioner"):
+        window.call(describe_part.run, w.describe, panel, shown.context)
