@@ -10,10 +10,12 @@
     const isOn = (pick) => pick.classList.contains("lora-lab-on");
     let last = null, said = null, sent = "";
 
+    const chosen = () => picks().filter(isOn).map((pick) => pick.dataset.picture);
+
     window.loraLabPictures = {
-        chosen: () => JSON.stringify(picks().filter(isOn).map((pick) => pick.dataset.picture)),
+        chosen: () => JSON.stringify(chosen()),
         verdict: () => JSON.stringify(said || {}),
-        results: async () => JSON.stringify({picture: sent, results: await results()}),
+        results: async () => JSON.stringify({picture: sent, results: await results(), chosen: chosen()}),
     };
 
     function choose(pick, range) {
@@ -66,13 +68,14 @@
         pick.classList.remove("lora-lab-on"); // the next click sends the next one of the selection
     }
 
-    // What img2img has made, as data URLs: the picture that is shown large, else all of the gallery.
+    // What img2img has made, as data URLs: the picture that is chosen in its gallery, else all of them.
     async function results() {
         const gallery = byId("img2img_gallery");
         if (!gallery) return [];
-        const large = gallery.querySelector(".preview > img, .preview button > img");
-        const images = large && shown(large) ? [large] : Array.from(gallery.querySelectorAll(".grid-container img, .thumbnail-item img"));
-        return Promise.all(images.map((image) => asData(image.src)));
+        const images = (which) => Array.from(gallery.querySelectorAll(which), (image) => image.src);
+        const one = images(".thumbnail-item.selected img");
+        const all = one.length ? one : images("img");
+        return Promise.all(Array.from(new Set(all), asData));
     }
 
     async function asData(src) {

@@ -105,7 +105,7 @@ def build(context: UiContext) -> PicturesWidgets:
 def _variant_form() -> dict[str, Any]:
     usual = VariantSettings()
     about = {
-        "count": "of each picture", "denoise": "0.7 changes pose and background and keeps the subject",
+        "count": "of each picture", "denoise": "0.7 keeps the subject",
         "cfg_scale": "mild, or it burns", "steps": "", "seed": "of the first; the others count up",
     }  # fmt: skip
     with gr.Row():
@@ -215,6 +215,7 @@ def names(message: Any) -> list[str]:  # noqa: ANN401 - what the page says
         found = json.loads(message or "[]")
     except ValueError:
         return []
+    found = found.get("chosen") if isinstance(found, dict) else found
     return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
@@ -368,7 +369,7 @@ def take_back(values: Values, w: PicturesWidgets, read: Read, context: UiContext
         results = [b""]  # no picture, as `take_back` will say
     made = variants.take_back(items[0].picture.path, results, read(values).caption_extension)
     new = ", ".join(path.name for path in made)
-    return fill(values, w, read, context, f"{new} is new, with the caption of {name}.")
+    return fill(values, w, read, context, f"New, with the caption of {name}: {new}.")
 
 
 def waiting(w: PicturesWidgets) -> str:

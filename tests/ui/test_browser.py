@@ -122,3 +122,21 @@ def test_an_error_is_told_and_the_field_stays(page: Any, tmp_path: Path) -> None
     assert "there is no such folder" in toast.inner_text()
     assert "<b>gone" in toast.inner_text(), "shown as text"
     assert page.input_value(box("dataset", "train_data_dir")) == gone
+
+
+def test_several_pictures_are_chosen_and_repaired(page: Any, host: TinyHost, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "set" / "1_rin", 4)
+    page.fill(box("dataset", "train_data_dir"), str(tmp_path / "set"))
+    page.click("#lora_lab_dataset_check")
+    page.click("#lora_lab_pictures .label-wrap")
+    picks = page.locator("#lora_lab_pictures_grid .lora-lab-pick")
+    picks.nth(0).click()
+    picks.nth(2).click(modifiers=["Shift"])
+    picks.nth(1).click()
+    chosen = page.locator("#lora_lab_pictures_grid .lora-lab-on")
+    assert chosen.count() == 2
+    page.click("#lora_lab_pictures_flip")
+    page.locator("#lora_lab_pictures_told .lora-lab-good").filter(has_text="2 pictures new").wait_for()
+    assert len(list((tmp_path / "set").rglob("*_flip.png"))) == 2
+    assert picks.count() == 6
+    assert chosen.count() == 2, "what was chosen stays chosen"

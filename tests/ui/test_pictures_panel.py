@@ -143,8 +143,10 @@ def test_results_of_img2img_come_back_with_the_caption(window: Window, folder: P
     note.add_text("parameters", "mika\nSteps: 20")
     Image.new("RGB", (64, 64), "blue").save(data, "PNG", pnginfo=note)
     url = "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
-    changes = window.call(pictures_panel.take_back, {"picture": "2_mika/1.png", "results": [url, url]})
-    assert "1_generated_1.png, 1_generated_2.png is new" in changes[window.w.told]
+    message = {"picture": "2_mika/1.png", "results": [url, url], "chosen": ["1_rin/0.png"]}
+    changes = window.call(pictures_panel.take_back, message)
+    assert changes[window.w.grid].count("lora-lab-on") == 1, "what waits to be sent next stays chosen"
+    assert "2_mika/1.png: 1_generated_1.png, 1_generated_2.png." in changes[window.w.told]
     made = folder / "2_mika/1_generated_1.png"
     assert made.with_suffix(".txt").read_text(encoding="utf-8") == "mika, (hat)"
     with Image.open(made) as file:
