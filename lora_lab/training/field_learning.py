@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lora_lab.training.fields import setting
+from lora_lab.training.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,33 @@ class LearningFields:
     )
     lr_scheduler: str = setting(
         "cosine", "How the learning rate moves over the run. Prodigy goes well with constant.", kind="choice",
-        group="learning", choices=("constant", "constant_with_warmup", "cosine", "cosine_with_restarts"),
-        kohya_default="constant",
+        group="learning", choices=tuple(SCHEDULES), kohya_default="constant",
     )
     lr_warmup_steps: float = setting(
         0.0, "The rate rises from 0 over so many steps; below 1 it is a share of all steps.", kind="float",
         group="learning", unit="steps, or share below 1", minimum=0, maximum=10_000_000,
     )
     lr_scheduler_num_cycles: int = setting(
-        1, "How often cosine_with_restarts starts again.", kind="int", group="learning", minimum=1, maximum=1000
+        1,
+        "How often cosine_with_restarts starts again; half waves of cosine_with_min_lr and of the fall of "
+        "warmup_stable_decay.",
+        kind="int", group="learning", minimum=1, maximum=1000,
+    )
+    lr_scheduler_power: float = setting(
+        1.0, "Bend of the schedule polynomial: 1 is a straight line, 2 falls early.", kind="float", group="learning",
+        minimum=0.01, maximum=100,
+    )
+    lr_scheduler_timescale: int | None = setting(
+        None, "Steps from which inverse_sqrt falls; empty takes the warmup, or 10,000.", kind="int", group="learning",
+        unit="steps", minimum=1, maximum=10_000_000,
+    )
+    lr_scheduler_min_lr_ratio: float | None = setting(
+        None, "Share of the rate that is left at the end of cosine_with_min_lr and warmup_stable_decay.", kind="float",
+        group="learning", unit="share from 0 to 1", minimum=0, maximum=1,
+    )
+    lr_decay_steps: float = setting(
+        0.0, "Steps over which warmup_stable_decay falls at the end; below 1 it is a share of all steps.", kind="float",
+        group="learning", unit="steps, or share below 1", minimum=0, maximum=10_000_000,
     )
     max_grad_norm: float = setting(
         1.0, "Longest step of all gradients together; longer ones are shortened to it. 0 is no limit.", kind="float",

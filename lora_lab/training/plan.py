@@ -7,8 +7,10 @@ import math
 from dataclasses import dataclass
 
 from lora_lab.dataset.options import DatasetOptions
+from lora_lab.errors import SettingsError
 from lora_lab.families import Part
 from lora_lab.training.optimizers import KINDS
+from lora_lab.training.schedules import Shape
 from lora_lab.training.settings import TrainSettings
 
 DEFAULT_EPOCHS = 10
@@ -35,6 +37,8 @@ class Plan:
     """The last one may be cut short by max_train_steps."""
     steps: int
     warmup_steps: int
+    decay_steps: int
+    """Of the fall at the end (lr_decay_steps)."""
     groups: tuple[Group, ...]
     """Only those that are trained (rate above 0)."""
     snapshot_epochs: tuple[int, ...]
@@ -73,7 +77,8 @@ def make_plan(settings: TrainSettings, batches_per_epoch: int, seed: int = 0) ->
         steps_per_epoch=per_epoch,
         epochs=epochs,
         steps=steps,
-        warmup_steps=_warmup(settings.lr_warmup_steps, steps),
+        warmup_steps=_share(settings.lr_warmup_steps, steps),
+        decay_steps=_share(settings.lr_decay_steps, steps),
         groups=groups_of(settings),
         snapshot_epochs=tuple(range(every, epochs, every)) if every else (),
         seed=seed if settings.seed is None else settings.seed,
@@ -88,7 +93,23 @@ def _length(settings: TrainSettings, per_epoch: int) -> tuple[int, int]:
     return math.ceil(settings.max_train_steps / max(1, per_epoch)), settings.max_train_steps
 
 
-def _warmup(value: float, steps: int) -> int:
+def shape_of(settings: TrainSettings, plan: Plan) -> Shape:
+    """The numbers of the schedule.
+
+    Raises:
+        SettingsError: warmup and decay together are longer than the run.
+    """
+    if plan.warmup_steps + plan.decay_steps > plan.steps and settings.lr_scheduler == "warmup_stable_decay":
+        what = f"a warmup of {plan.warmup_steps} and a decay of {plan.decay_steps} do not fit in {plan.steps} steps"
+        raise SettingsError(what, remedy="make lr_warmup_steps or lr_decay_steps smaller")
+    return Shape(
+        plan.steps, plan.warmup_steps, settings.lr_scheduler_num_cycles, settings.lr_scheduler_power,
+        max(group.learning_rate for group in plan.groups), settings.lr_scheduler_timescale or 0,
+        settings.lr_scheduler_min_lr_ratio or 0.0, plan.decay_steps,
+    )  # fmt: skip
+
+
+def _share(value: float, steps: int) -> int:
     """A number of steps, or below 1 a share of them."""
     return int(value * steps) if value < 1 else int(value)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 Factor = Callable[[int], float]
 """From the number of optimizer steps already done to what the base learning rate is multiplied by."""
+POLYNOMIAL_END = 1e-7
+"""The rate at which transformers' polynomial schedule ends."""
+TIMESCALE = 10_000
+"""Of inverse_sqrt where neither a timescale nor a warmup is given."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,17 @@ class Shape:
     warmup: int = 0
     """Steps over which the rate rises from 0."""
     cycles: int = 1
-    """Restarts of cosine_with_restarts."""
+    """Restarts of cosine_with_restarts; half waves of cosine_with_min_lr and warmup_stable_decay."""
+    power: float = 1.0
+    """Of polynomial: 1 is a straight line, 2 falls early."""
+    rate: float = 1e-4
+    """The highest base rate; polynomial ends at a fixed rate, whose share of it counts."""
+    timescale: int = 0
+    """Steps of inverse_sqrt at which the rate is back to full; 0 takes the warmup, or 10,000."""
+    low: float = 0.0
+    """Share of the base rate that is left at the end (cosine_with_min_lr, warmup_stable_decay)."""
+    decay: int = 0
+    """Steps of the fall at the end (warmup_stable_decay)."""
 
 
 def constant(shape: Shape) -> Factor:
@@ -29,18 +44,17 @@ def constant(shape: Shape) -> Factor:
 
 def constant_with_warmup(shape: Shape) -> Factor:
     """A straight rise over the warmup, then the base rate."""
-    return lambda step: step / max(1, shape.warmup) if step < shape.warmup else 1.0
+    return lambda step: _rise(step, shape) if step < shape.warmup else 1.0
+
+
+def linear(shape: Shape) -> Factor:
+    """After the warmup a straight line down to 0 at the last step."""
+    return lambda step: _rise(step, shape) if step < shape.warmup else max(0.0, 1 - _progress(step, shape))
 
 
 def cosine(shape: Shape) -> Factor:
     """After the warmup half a cosine wave down to 0 at the last step (SGDR without restarts, arXiv 1608.03983)."""
-
-    def factor(step: int) -> float:
-        if step < shape.warmup:
-            return step / max(1, shape.warmup)
-        return max(0.0, 0.5 * (1 + math.cos(math.pi * _progress(step, shape))))
-
-    return factor
+    return lambda step: _rise(step, shape) if step < shape.warmup else _wave(_progress(step, shape), 0.5, 0.0)
 
 
 def cosine_with_restarts(shape: Shape) -> Factor:
@@ -48,20 +62,80 @@ def cosine_with_restarts(shape: Shape) -> Factor:
 
     def factor(step: int) -> float:
         if step < shape.warmup:
-            return step / max(1, shape.warmup)
+            return _rise(step, shape)
         progress = _progress(step, shape)
-        if progress >= 1:
-            return 0.0
-        return max(0.0, 0.5 * (1 + math.cos(math.pi * ((shape.cycles * progress) % 1.0))))
+        return 0.0 if progress >= 1 else _wave((shape.cycles * progress) % 1.0, 0.5, 0.0)
 
     return factor
+
+
+def cosine_with_min_lr(shape: Shape) -> Factor:
+    """As cosine, but `low` of the base rate is left; `cycles` half waves, the second one back up."""
+    waves = shape.cycles / 2
+    return lambda step: _rise(step, shape) if step < shape.warmup else _wave(_progress(step, shape), waves, shape.low)
+
+
+def polynomial(shape: Shape) -> Factor:
+    """After the warmup (1 - progress) ** power, down to a rate of 1e-7."""
+    end = min(1.0, POLYNOMIAL_END / shape.rate)
+
+    def factor(step: int) -> float:
+        if step < shape.warmup:
+            return _rise(step, shape)
+        left: float = max(0.0, 1 - _progress(step, shape)) ** shape.power
+        return (1 - end) * left + end
+
+    return factor
+
+
+def inverse_sqrt(shape: Shape) -> Factor:
+    """After the warmup the rate falls with the root of the steps, and never to 0 (arXiv 2106.04560, appendix)."""
+    scale = shape.timescale or shape.warmup or TIMESCALE
+    shift = scale - shape.warmup
+    return lambda step: _rise(step, shape) if step < shape.warmup else 1 / math.sqrt((step + shift) / scale)
+
+
+def warmup_stable_decay(shape: Shape) -> Factor:
+    """A rise, the full rate, and a cosine fall over the last `decay` steps (arXiv 2404.06395, section 4)."""
+    stable = shape.steps - shape.warmup - shape.decay
+
+    def factor(step: int) -> float:
+        if step < shape.warmup:
+            return _rise(step, shape) * (1 - shape.low) + shape.low
+        if step < shape.warmup + stable:
+            return 1.0
+        if step < shape.steps:
+            return _wave((step - shape.warmup - stable) / max(1, shape.decay), shape.cycles / 2, shape.low)
+        return shape.low
+
+    return factor
+
+
+def _rise(step: int, shape: Shape) -> float:
+    return step / max(1, shape.warmup)
 
 
 def _progress(step: int, shape: Shape) -> float:
     return (step - shape.warmup) / max(1, shape.steps - shape.warmup)
 
 
+def _wave(progress: float, waves: float, low: float) -> float:
+    """From 1 down to `low` and up again, so many whole waves long."""
+    return max(0.0, 0.5 * (1 + math.cos(math.pi * waves * 2 * progress)) * (1 - low) + low)
+
+
+SCHEDULES: Mapping[str, Callable[[Shape], Factor]] = MappingProxyType(
+    {
+        f.__name__: f
+        for f in (
+            constant, constant_with_warmup, linear, cosine, cosine_with_restarts, cosine_with_min_lr, polynomial,
+            inverse_sqrt, warmup_stable_decay,
+        )  # fmt: skip
+    }
+)
+"""All by kohya's names, the choices of the setting lr_scheduler."""
+
+
 def schedule(name: str, shape: Shape) -> Factor:
-    """The schedule with kohya's `name` (a choice of the setting lr_scheduler)."""
-    kinds = {f.__name__: f for f in (constant, constant_with_warmup, cosine, cosine_with_restarts)}
-    return kinds[name](shape)
+    """The schedule of that name, a key of `SCHEDULES`."""
+    return SCHEDULES[name](shape)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lora_lab.training import objective
 from lora_lab.training.optimizers import ParamGroups, build, rates
-from lora_lab.training.plan import Plan
+from lora_lab.training.plan import Plan, shape_of
 from lora_lab.training.precision import Precision
-from lora_lab.training.schedules import Shape, schedule
+from lora_lab.training.schedules import schedule
 from lora_lab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Stepper:
         self._parameters = [p for group in self._groups for p in group["params"]]
         self.optimizer = build(settings.optimizer_type, self._groups, settings.optimizer_args)
         self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        shape = Shape(plan.steps, plan.warmup_steps, settings.lr_scheduler_num_cycles)
-        self._factor = schedule(settings.lr_scheduler, shape)
+        self._factor = schedule(settings.lr_scheduler, shape_of(settings, plan))
         device = self._parameters[0].device
         self._scaler = precision.scaler(device)
 

@@ -70,6 +70,36 @@ def loss_chart(curves: Sequence[Curve], steps: int) -> str:
     return _svg(WIDTH, HEIGHT, f"Loss: {named or 'no step yet'}", "".join(parts))
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A place on the axis of steps, told when the mouse is over it."""
+
+    step: float
+    label: str
+    strong: bool = False
+
+
+def rate_chart(curves: Sequence[Curve], steps: int, marks: Sequence[Mark]) -> str:
+    """Learning rates over the steps of a run, from 0 up.
+
+    Args:
+        curves: the first is drawn at the back.
+        steps: the right end of the axis.
+        marks: epochs, the end of the warmup, restarts.
+    """
+    across = Scale(0, max(1.0, float(steps)), LEFT, WIDTH - RIGHT)
+    highest = max((y for curve in curves for _, y in curve.points), default=0.0)
+    up = Scale(0, highest * 1.08 or 1.0, HEIGHT - BOTTOM, TOP)
+    lines = []
+    for mark in marks:
+        css, x = "lora-lab-mark" if mark.strong else "lora-lab-grid", across(mark.step)
+        place = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"'
+        lines.append(f'<line class="{css}" {place}><title>{esc(mark.label)}</title></line>')
+    told = "; ".join(mark.label for mark in marks if mark.strong)
+    parts = [_grid(across, up), *lines, *(_curve(curve, across, up) for curve in curves)]
+    return _svg(WIDTH, HEIGHT, "Learning rate over the steps" + (f": {told}" if told else ""), "".join(parts))
+
+
 def _span(values: Sequence[float]) -> tuple[float, float]:
     """What the axis shows: a lone wild value is cut off at the top, so that the rest can be read."""
     if not values:

@@ -12,7 +12,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lora_lab.training import objective  # noqa: E402
-from lora_lab.training.schedules import Shape, schedule  # noqa: E402
+from lora_lab.training.schedules import SCHEDULES, Shape, schedule  # noqa: E402
 
 ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
 T = torch.tensor([0, 10, 500, 999])
@@ -107,7 +107,7 @@ def test_the_noise_offset_shifts_whole_channels() -> None:
     assert float(offsets[..., 0, 0].std()) == pytest.approx(0.5, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ["constant", "constant_with_warmup", "cosine", "cosine_with_restarts"])
+@pytest.mark.parametrize("name", list(SCHEDULES))
 @pytest.mark.parametrize(("warmup", "cycles"), [(0, 1), (7, 1), (5, 3)])
 def test_schedules_are_those_of_transformers(name: str, warmup: int, cycles: int) -> None:
     optimization = pytest.importorskip("transformers.optimization", reason="transformers is not installed")
@@ -120,9 +120,22 @@ def test_schedules_are_those_of_transformers(name: str, warmup: int, cycles: int
         "cosine_with_restarts": lambda: optimization.get_cosine_with_hard_restarts_schedule_with_warmup(
             optimizer, warmup, total, cycles
         ),
+        "linear": lambda: optimization.get_linear_schedule_with_warmup(optimizer, warmup, total),
+        "polynomial": lambda: optimization.get_polynomial_decay_schedule_with_warmup(
+            optimizer, warmup, total, power=cycles + 0.5
+        ),
+        "inverse_sqrt": lambda: optimization.get_inverse_sqrt_schedule(optimizer, warmup, timescale),
+        "cosine_with_min_lr": lambda: optimization.get_cosine_with_min_lr_schedule_with_warmup(
+            optimizer, warmup, total, cycles / 2, min_lr_rate=0.1
+        ),
+        "warmup_stable_decay": lambda: optimization.get_wsd_schedule(
+            optimizer, warmup, decay, num_stable_steps=total - warmup - decay, num_cycles=cycles / 2, min_lr_ratio=0.1
+        ),
     }
+    timescale, decay = (None if cycles == 1 else 9), 10
     judge = judges[name]()
-    factor = schedule(name, Shape(total, warmup, cycles))
+    shape = Shape(total, warmup, cycles, cycles + 0.5, 1.0, timescale or 0, 0.1, decay)
+    factor = schedule(name, shape)
     for step in range(total + 3):
         assert factor(step) == pytest.approx(judge.get_last_lr()[0], abs=1e-9), step
         optimizer.step()

@@ -7,7 +7,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lora_lab.ui.svg import HEIGHT, WIDTH, Curve, bucket_chart, loss_chart, ticks
+from lora_lab.errors import SettingsError
+from lora_lab.training.plan import Plan, make_plan
+from lora_lab.training.schedules import SCHEDULES
+from lora_lab.training.settings import TrainSettings
+from lora_lab.ui import schedule_view
+from lora_lab.ui.svg import BOTTOM, HEIGHT, WIDTH, Curve, bucket_chart, loss_chart, ticks
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from hypothesis import given  # noqa: E402
@@ -72,3 +77,37 @@ def test_each_bucket_has_a_bar_as_long_as_its_count_says(buckets: dict[tuple[int
     longest = max(buckets.values(), default=1)
     for bar, count in zip(bars, buckets.values(), strict=True):
         assert bar == pytest.approx(max(2.0, max(bars) * count / longest), abs=0.06)
+
+
+def planned(**values: object) -> tuple[TrainSettings, Plan]:
+    settings = TrainSettings.from_mapping({"train_data_dir": "x", "output_name": "x", **values})
+    return settings, make_plan(settings, 10)
+
+
+def test_the_curve_before_the_start_is_the_schedule() -> None:
+    settings, plan = planned(max_train_epochs=4, lr_scheduler="cosine_with_restarts", lr_scheduler_num_cycles=2,
+                             lr_warmup_steps=8, unet_lr=1e-3, text_encoder_lr=5e-4)  # fmt: skip
+    chart = schedule_view.curve(settings, plan)
+    assert chart.count("<polyline") == 2
+    assert chart.count("end of epoch") == 3
+    assert "warmup ends at step 8" in chart
+    assert "restart at step 24" in chart
+    points = places(chart)
+    unet, text = points[: len(points) // 2], points[len(points) // 2 :]
+    bottom = HEIGHT - BOTTOM
+    assert unet[0][1] == text[0][1] == bottom, "from 0"
+    heights = [(bottom - u[1]) / (bottom - t[1]) for u, t in zip(unet, text, strict=True) if bottom - t[1] > 5]
+    assert heights == pytest.approx([2] * len(heights), rel=0.05)
+    assert min(range(len(unet)), key=lambda i: unet[i][1]) in (8, 24), "the full rate after warmup and restart"
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_every_schedule_is_drawn(name: str) -> None:
+    more = {"cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1}, "warmup_stable_decay": {"lr_decay_steps": 0.2}}
+    assert "<polyline" in schedule_view.curve(*planned(lr_scheduler=name, **more.get(name, {})))
+
+
+def test_a_rise_and_a_fall_longer_than_the_run_are_refused() -> None:
+    wrong = planned(lr_scheduler="warmup_stable_decay", lr_warmup_steps=60, lr_decay_steps=60)
+    with pytest.raises(SettingsError, match="do not fit in 100 steps"):
+        schedule_view.curve(*wrong)

@@ -12,6 +12,14 @@ from lora_lab.training.settings import TrainSettings
 HIGHEST_LR = 0.1
 """Above this AdamW only makes noise; a rate of 1 is for adaptive optimizers."""
 HIGH_LR = 0.01
+SHAPED_BY = {
+    "lr_scheduler_num_cycles": ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay"),
+    "lr_scheduler_power": ("polynomial",),
+    "lr_scheduler_timescale": ("inverse_sqrt",),
+    "lr_scheduler_min_lr_ratio": ("cosine_with_min_lr", "warmup_stable_decay"),
+    "lr_decay_steps": ("warmup_stable_decay",),
+}
+"""Setting -> the schedules that read it."""
 
 
 def check(settings: TrainSettings) -> None:
@@ -21,6 +29,7 @@ def check(settings: TrainSettings) -> None:
     if settings.lr_scheduler == "constant" and settings.lr_warmup_steps:
         remedy = "choose constant_with_warmup, or set lr_warmup_steps to 0"
         raise SettingsError("lr_scheduler constant has no warmup", remedy=remedy)
+    _check_schedule(settings)
 
 
 def _check_rates(settings: TrainSettings) -> None:
@@ -41,6 +50,20 @@ def _check_rates(settings: TrainSettings) -> None:
             raise SettingsError(what, remedy=remedy)
 
 
+def _check_schedule(s: TrainSettings) -> None:
+    if s.lr_scheduler == "cosine_with_min_lr" and s.lr_scheduler_min_lr_ratio is None:
+        remedy = "set it to 0.1 or so, or choose cosine"
+        raise SettingsError("cosine_with_min_lr needs lr_scheduler_min_lr_ratio", remedy=remedy)
+    if s.lr_scheduler == "warmup_stable_decay" and not s.lr_decay_steps:
+        remedy = "set it to 0.2 or so, or choose constant_with_warmup"
+        raise SettingsError("warmup_stable_decay needs lr_decay_steps", remedy=remedy)
+    if s.lr_scheduler == "warmup_stable_decay" and s.lr_warmup_steps < 1 and s.lr_decay_steps < 1:
+        share = s.lr_warmup_steps + s.lr_decay_steps
+        if share > 1:
+            what = f"lr_warmup_steps and lr_decay_steps together are {share:.0%} of the run"
+            raise SettingsError(what, remedy="keep their sum at 1 or less")
+
+
 def warnings(s: TrainSettings) -> Iterator[str]:
     """What has no effect, or is unusual."""
     if s.max_train_epochs is not None and s.max_train_steps is not None:
@@ -51,8 +74,9 @@ def warnings(s: TrainSettings) -> Iterator[str]:
         yield "text_encoder_lr has no effect, since network_train_unet_only is on"
     if s.network_train_text_encoder_only and s.unet_lr:
         yield "unet_lr has no effect, since network_train_text_encoder_only is on"
-    if s.lr_scheduler != "cosine_with_restarts" and s.lr_scheduler_num_cycles != 1:
-        yield f"lr_scheduler_num_cycles has no effect with lr_scheduler {s.lr_scheduler}"
+    for name, schedules in SHAPED_BY.items():
+        if s.lr_scheduler not in schedules and getattr(s, name) != TrainSettings.spec(name).default:
+            yield f"{name} has no effect with lr_scheduler {s.lr_scheduler}"
     if s.lr_scheduler == "constant_with_warmup" and not s.lr_warmup_steps:
         yield "constant_with_warmup without lr_warmup_steps is constant"
     yield from _rate_warnings(s)
