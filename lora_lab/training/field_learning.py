@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lora_lab.training.fields import setting
+from lora_lab.training.optimizers import KINDS
 from lora_lab.training.schedules import SCHEDULES
 
 
@@ -25,9 +26,11 @@ class LearningFields:
         minimum=1, maximum=10_000_000, kohya_default=1600,
     )
     optimizer_type: str = setting(
-        "AdamW", "AdamW wants learning rates chosen by you; Prodigy finds the size of its steps itself.",
+        "AdamW",
+        "AdamW, Lion and SGD want learning rates chosen by you; Prodigy and the DAdapt ones find the size of their "
+        "steps themselves. The 8-bit and paged ones need bitsandbytes and a graphics card.",
         kind="choice", group="learning", cost="Prodigy keeps twice as many numbers per weight as AdamW",
-        choices=("AdamW", "Prodigy"), aliases=("optimizer",),
+        choices=tuple(KINDS), aliases=("optimizer",),
     )
     optimizer_args: tuple[str, ...] = setting(
         (), "More options of the optimizer as name=value, such as weight_decay=0.01 or d_coef=2.", kind="list",

@@ -358,3 +358,33 @@ def test_the_loss_series_is_thinned_and_ends_with_the_newest(count: int) -> None
 def test_the_end_is_the_state() -> None:
     status = after(after(RunStatus("id", "mika", Path(".")), step(1)), RunEnded("stopped", 1, 2.0, None, None))
     assert (status.state, status.active, status.share) == ("stopped", False, 1.0)
+
+
+@pytest.mark.parametrize("name", list(optimizers.KINDS))
+def test_every_optimizer_learns_or_says_what_to_install(name: str) -> None:
+    kind = optimizers.KINDS[name]
+    target = torch.linspace(-1, 1, 8)
+    weights = torch.nn.Parameter(torch.zeros(8))
+    rate = 1.0 if kind.adaptive else 0.02
+    group = {"name": "unet", "params": [weights], "lr": rate}
+    try:
+        made = optimizers.build(name, [group], ())
+    except SettingsError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(f"{name}: {error.what}")
+    first = float(target.square().sum())
+    for _ in range(60):
+        (weights - target).square().sum().backward()  # type: ignore[no-untyped-call]
+        made.step()
+        made.zero_grad()
+    assert float((weights - target).detach().square().sum()) < first
+    rates = optimizers.rates(made)
+    assert rates["unet"] > 0
+    assert kind.adaptive or rates["unet"] == rate
+
+
+def test_what_a_name_stands_for_is_given_and_the_rest_may_be_changed() -> None:
+    made = optimizers.build("SGDNesterov", groups(1e-4), ("momentum=0.5",))
+    assert (made.defaults["nesterov"], made.defaults["momentum"]) == (True, 0.5)
+    assert optimizers.build("SGDNesterov", groups(1e-4), ()).defaults["momentum"] == 0.9

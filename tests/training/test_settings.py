@@ -127,7 +127,7 @@ def test_any_value_of_any_setting_is_read_or_refused(spec: Any, value: Any) -> N
         ({"unet_lr": float("nan")}, "unet_lr is nan: give a finite number"),
         ({"train_batch_size": 0}, "train_batch_size is 0: give 1 or more"),
         ({"max_token_length": 77}, "max_token_length is 77: give one of 75, 150, 225"),
-        ({"optimizer_type": "Lion"}, "optimizer_type is 'Lion': give one of AdamW, Prodigy"),
+        ({"optimizer_type": "Adamm"}, "optimizer_type is 'Adamm': give one of AdamW, SGDNesterov, Lion, Prodigy"),
         ({"enable_bucket": "maybe"}, "enable_bucket is 'maybe': give true or false"),
         ({"resolution": "512x512x3"}, "resolution is '512x512x3'"),
         ({"optimizer": "AdamW", "optimizer_type": "AdamW"}, "optimizer_type is given twice"),
