@@ -24,6 +24,7 @@ from lora_lab.demo import assets, world
 from lora_lab.host.base import Host, LoadedModel
 from lora_lab.host.choose import standalone_host
 from lora_lab.training import objective
+from lora_lab.training.loss import LossOptions, item_losses, snr_weights
 from lora_lab.workflow.demo import SCORED, SETTINGS, concept_score, generate, run_demo
 
 RATE = 0.1
@@ -62,11 +63,12 @@ def _step(
     model: LoadedModel, dataset: Dataset, plan: BatchPlan, step: int, optimizer: torch.optim.Optimizer
 ) -> None:
     batch = dataset.load(plan)
-    draw = objective.draw(batch.latents.shape, 1, step, 0, 0.0)
+    draw = objective.draw(batch.latents, 1, step, 0)
     noisy = objective.add_noise(batch.latents, draw.noise, draw.timesteps, model.alphas_cumprod)
     conditioning = model.encode_tokens(model.tokenize(batch.captions))
-    losses = objective.item_losses(model.predict(noisy, draw.timesteps, conditioning), draw.noise)
-    weight = objective.min_snr_weight(draw.timesteps, model.alphas_cumprod, 5.0, "epsilon")
+    how = LossOptions(min_snr_gamma=5.0)
+    losses = item_losses(model.predict(noisy, draw.timesteps, conditioning), draw.noise, how)
+    weight = snr_weights(draw.timesteps, model.alphas_cumprod, how, "epsilon")
     objective.combine(losses, batch.weights, weight).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What is minimised: the noise, the target and the weights of the loss, as pure functions.
+"""What is minimised: the noise and the target, as pure functions; `noise` and `loss` have the finer options.
 
 Letters: ``a`` is alphas_cumprod at a timestep, ``snr = a / (1 - a)``. Shapes: latents (b, 4, h/8, w/8) scaled;
 timesteps int64 (b,). The order of the loss is kohya's: per pixel, mean over channels and places, weight of the item,
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from lora_lab.families import PredictionType
-
-TIMESTEPS = 1000
+from lora_lab.training.noise import PLAIN, NoiseOptions, multires, perturbation, with_offset
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,8 @@ class Draw:
     """(b, 4, h/8, w/8), float32 on the CPU, the noise offset included."""
     timesteps: Tensor
     """(b,), int64 on the CPU."""
+    perturbation: Tensor | None = None
+    """What is added to the input's noise and not to the target's, as `noise`; None for nothing."""
 
 
 def generator_for(*key: int | str) -> torch.Generator:
@@ -38,26 +39,31 @@ def generator_for(*key: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") & 0xFFFFFFFF)
 
 
-def draw(shape: torch.Size, seed: int, step: int, first: int, noise_offset: float = 0.0) -> Draw:
+def draw(latents: Tensor, seed: int, step: int, first: int, options: NoiseOptions = PLAIN) -> Draw:
     """Noise and timesteps of a batch.
 
     Args:
-        shape: of the latents (b, 4, h/8, w/8).
+        latents: (b, 4, h/8, w/8); their numbers matter to adaptive_noise_scale only.
         seed: of the run.
         step: optimizer step, 1-based.
         first: position within the step of the batch's first item (batches that are accumulated count on).
-        noise_offset: adds `noise_offset` * N(0, 1), one number per channel (kohya's, after
-            crosslabs.org/blog/diffusion-with-offset-noise).
+        options: what is done to the noise, and which timesteps there are.
     """
-    noises, timesteps = [], []
-    for position in range(first, first + shape[0]):
-        generator = generator_for("noise", seed, step, position)
-        noise = torch.randn(tuple(shape[1:]), generator=generator)
-        timesteps.append(int(torch.randint(0, TIMESTEPS, (1,), generator=generator)))
-        if noise_offset:
-            noise = noise + noise_offset * torch.randn((shape[1], 1, 1), generator=generator)
+    noises, timesteps, extras = [], [], []
+    for number, item in enumerate(latents):
+        generator = generator_for("noise", seed, step, first + number)
+        noise = torch.randn(tuple(item.shape), generator=generator)
+        low, high = options.min_timestep, options.max_timestep
+        timesteps.append(int(torch.randint(low, high, (1,), generator=generator)))
+        if options.noise_offset:
+            noise = with_offset(noise, options, item, generator)
+        if options.multires_noise_iterations:
+            noise = multires(noise, options, generator)
+        if options.ip_noise_gamma:
+            extras.append(perturbation(noise, options, generator))
         noises.append(noise)
-    return Draw(torch.stack(noises), torch.tensor(timesteps, dtype=torch.int64))
+    extra = torch.stack(extras) if extras else None
+    return Draw(torch.stack(noises), torch.tensor(timesteps, dtype=torch.int64), extra)
 
 
 def _at(alphas_cumprod: Tensor, timesteps: Tensor, like: Tensor) -> Tensor:
@@ -81,28 +87,13 @@ def target(
     return a.sqrt() * noise - (1 - a).sqrt() * latents
 
 
-def min_snr_weight(
-    timesteps: Tensor, alphas_cumprod: Tensor, gamma: float, prediction_type: PredictionType
-) -> Tensor:
-    """Min-SNR-gamma (arXiv 2303.09556, section 3.4): min(snr, gamma) / snr, for v-prediction / (snr + 1). (b,)"""
-    a = alphas_cumprod.float()[timesteps.cpu()]
-    snr = a / (1 - a)
-    clipped = snr.clamp(max=gamma)
-    return clipped / snr if prediction_type == "epsilon" else clipped / (snr + 1)
-
-
-def item_losses(prediction: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error of each item in float32, (b,)."""
-    return (prediction.float() - wanted.float()).square().mean(dim=(1, 2, 3))
-
-
 def combine(losses: Tensor, weights: Tensor, snr_weights: Tensor | None = None) -> Tensor:
     """The loss of a batch: each item's loss times its weight (regularisation pictures), times min-SNR, then the mean.
 
     Args:
-        losses: (b,), of `item_losses`.
+        losses: (b,), of `loss.item_losses`.
         weights: (b,), 1 or prior_loss_weight.
-        snr_weights: (b,), of `min_snr_weight`.
+        snr_weights: (b,), of `loss.snr_weights`.
     """
     losses = losses * weights.to(losses)
     if snr_weights is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lora_lab.errors import CheckpointError, DatasetError, HostBusyError, OutputError
 from lora_lab.families import Family
 from lora_lab.training.checks import check, warnings
+from lora_lab.training.checks.noise import check_prediction
 from lora_lab.training.outputs import Outputs, check_outputs, outputs_of
 from lora_lab.training.settings import TrainSettings
 
@@ -42,6 +43,7 @@ def check_start(settings: TrainSettings, host: Host) -> Checked:
     if info.family not in SUPPORTED:
         what = f"{info.family.value} checkpoints cannot be trained on yet"
         raise CheckpointError(what, file=info.name, remedy="load one of Stable Diffusion 1")
+    check_prediction(settings, info.prediction_type)
     paths = host.paths()
     for name in ("train_data_dir", "reg_data_dir", "validation_data_dir"):
         _check_folder(name, getattr(settings, name), paths)

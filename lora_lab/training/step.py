@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from lora_lab.training import objective
+from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights
+from lora_lab.training.noise import NoiseOptions
 from lora_lab.training.optimizers import ParamGroups, build, rates
 from lora_lab.training.plan import Plan, shape_of
 from lora_lab.training.precision import Precision
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from lora_lab.training.conditioning import CaptionEncoder
 
 
+SQUARED = LossOptions()
 SMALLEST_SCALE = 2.0**-10
 """A gradient scaler that has fallen so far has skipped dozens of steps: every gradient overflows."""
 
@@ -57,6 +61,7 @@ class Stepper:
         self._parameters = [p for group in self._groups for p in group["params"]]
         self.optimizer = build(settings.optimizer_type, self._groups, settings.optimizer_args)
         self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._noise, self._loss = noise_options(settings), loss_options(settings)
         self._factor = schedule(settings.lr_scheduler, shape_of(settings, plan))
         device = self._parameters[0].device
         self._scaler = precision.scaler(device)
@@ -104,14 +109,11 @@ class Stepper:
 
     def loss(self, model: LoadedModel, batch: Batch, conditioning: Conditioning, step: int, first: int) -> Tensor:
         """The loss of one batch, a scalar with a graph; `first` is the position of its first item in the step."""
-        draw = objective.draw(batch.latents.shape, self._plan.seed, step, first, self._settings.noise_offset)
-        gamma = self._settings.min_snr_gamma
-        losses = denoising_losses(model, batch.latents, draw, conditioning)
-        if not gamma:
-            return objective.combine(losses, batch.weights)
+        draw = objective.draw(batch.latents, self._plan.seed, step, first, self._noise)
+        losses = denoising_losses(model, batch.latents, draw, conditioning, self._loss)
         kind = model.info.prediction_type
-        snr = objective.min_snr_weight(draw.timesteps, model.alphas_cumprod, gamma, kind)
-        return objective.combine(losses, batch.weights, snr)
+        weights = snr_weights(draw.timesteps, model.alphas_cumprod, self._loss, kind)
+        return objective.combine(losses, batch.weights, weights)
 
     def _set_rates(self, done: int) -> None:
         factor = self._factor(done)
@@ -133,13 +135,32 @@ class Stepper:
             raise LossIsNan
 
 
-def denoising_losses(model: LoadedModel, latents: Tensor, draw: objective.Draw, conditioning: Conditioning) -> Tensor:
+def denoising_losses(
+    model: LoadedModel, latents: Tensor, draw: objective.Draw, conditioning: Conditioning, how: LossOptions = SQUARED
+) -> Tensor:
     """Each item's loss (b,) for this noise and these timesteps; latents (b, 4, h/8, w/8) scaled."""
     latents = latents.to(model.device, torch.float32)
     noise, timesteps = draw.noise.to(model.device), draw.timesteps
-    noisy = objective.add_noise(latents, noise, timesteps, model.alphas_cumprod)
+    seen = noise if draw.perturbation is None else noise + draw.perturbation.to(model.device)
+    noisy = objective.add_noise(latents, seen, timesteps, model.alphas_cumprod)
     wanted = objective.target(model.info.prediction_type, latents, noise, timesteps, model.alphas_cumprod)
-    return objective.item_losses(model.predict(noisy, timesteps.to(model.device), conditioning), wanted)
+    edge = huber_c(timesteps, model.alphas_cumprod, how)
+    return item_losses(model.predict(noisy, timesteps.to(model.device), conditioning), wanted, how, edge)
+
+
+def noise_options(settings: TrainSettings) -> NoiseOptions:
+    """The settings about noise; the names are the same, an empty one is off."""
+    return NoiseOptions(**_named(NoiseOptions, settings))
+
+
+def loss_options(settings: TrainSettings) -> LossOptions:
+    """The settings about the loss; the names are the same, an empty one is off."""
+    return LossOptions(**_named(LossOptions, settings))
+
+
+def _named(kind: type, settings: TrainSettings) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 
 def parameter_groups(plan: Plan, adapter: Adapter) -> ParamGroups:

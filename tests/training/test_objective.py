@@ -12,6 +12,8 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lora_lab.training import objective  # noqa: E402
+from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights  # noqa: E402
+from lora_lab.training.noise import NoiseOptions  # noqa: E402
 from lora_lab.training.schedules import SCHEDULES, Shape, schedule  # noqa: E402
 
 ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
@@ -46,9 +48,10 @@ def test_min_snr_is_the_papers(gamma: float) -> None:
     utils = pytest.importorskip("diffusers.training_utils", reason="diffusers is not installed")
     snr = utils.compute_snr(scheduler("epsilon"), T)
     least = torch.minimum(snr, torch.full_like(snr, gamma))
-    eps = objective.min_snr_weight(T, ALPHAS, gamma, "epsilon")
+    how = LossOptions(min_snr_gamma=gamma)
+    eps = snr_weights(T, ALPHAS, how, "epsilon")
     torch.testing.assert_close(eps, least / snr, rtol=1e-4, atol=1e-7)
-    v = objective.min_snr_weight(T, ALPHAS, gamma, "v_prediction")
+    v = snr_weights(T, ALPHAS, how, "v_prediction")
     torch.testing.assert_close(v, least / (snr + 1), rtol=1e-4, atol=1e-7)
 
 
@@ -57,24 +60,24 @@ def test_the_order_of_the_weights_is_kohyas() -> None:
     assert float(objective.combine(losses, weights, snr)) == pytest.approx((1 + 1 + 1) / 3)
     assert float(objective.combine(losses, weights)) == pytest.approx((1 + 1 + 4) / 3)
     x = some(3, 2, 4, 2, 2)
-    torch.testing.assert_close(objective.item_losses(x, x + 2), torch.tensor([4.0, 4.0]))
+    torch.testing.assert_close(item_losses(x, x + 2, LossOptions()), torch.tensor([4.0, 4.0]))
 
 
 def test_half_precision_predictions_are_compared_in_32_bits() -> None:
     x = torch.full((1, 4, 2, 2), 300.0, dtype=torch.float16)
-    assert float(objective.item_losses(x, torch.zeros(1, 4, 2, 2))) == 90_000
+    assert float(item_losses(x, torch.zeros(1, 4, 2, 2), LossOptions())) == 90_000
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 10**6), st.integers(0, 64))
 @settings(max_examples=30)
 def test_noise_depends_on_seed_step_and_position_alone(seed: int, step: int, first: int) -> None:
-    shape = torch.Size((3, 4, 4, 4))
-    whole = objective.draw(shape, seed, step, first)
+    latents = torch.zeros(3, 4, 4, 4)
+    whole = objective.draw(latents, seed, step, first)
     torch.manual_seed(step)
-    part = objective.draw(torch.Size((1, 4, 4, 4)), seed, step, first + 2)
+    part = objective.draw(latents[:1], seed, step, first + 2)
     assert torch.equal(whole.noise[2:], part.noise)
     assert torch.equal(whole.timesteps[2:], part.timesteps)
-    other = objective.draw(shape, seed, step + 1, first)
+    other = objective.draw(latents, seed, step + 1, first)
     assert not torch.equal(whole.noise, other.noise)
     assert not torch.equal(whole.noise[0], whole.noise[1])
 
@@ -82,12 +85,12 @@ def test_noise_depends_on_seed_step_and_position_alone(seed: int, step: int, fir
 def test_drawing_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    objective.draw(torch.Size((2, 4, 8, 8)), 1, 1, 0, 0.1)
+    objective.draw(torch.zeros(2, 4, 8, 8), 1, 1, 0, NoiseOptions(noise_offset=0.1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_timesteps_are_uniform_and_noise_is_normal() -> None:
-    draws = [objective.draw(torch.Size((4, 4, 4, 4)), 7, step, 0) for step in range(1, 501)]
+    draws = [objective.draw(torch.zeros(4, 4, 4, 4), 7, step, 0) for step in range(1, 501)]
     t = torch.cat([d.timesteps for d in draws]).double()
     noise = torch.stack([d.noise for d in draws])
     assert (int(t.min()), int(t.max())) >= (0, 980)
@@ -97,12 +100,12 @@ def test_timesteps_are_uniform_and_noise_is_normal() -> None:
 
 
 def test_the_noise_offset_shifts_whole_channels() -> None:
-    shape = torch.Size((1, 4, 8, 8))
-    plain, shifted = objective.draw(shape, 1, 1, 0), objective.draw(shape, 1, 1, 0, 0.5)
+    latents, half = torch.zeros(1, 4, 8, 8), NoiseOptions(noise_offset=0.5)
+    plain, shifted = objective.draw(latents, 1, 1, 0), objective.draw(latents, 1, 1, 0, half)
     difference = shifted.noise - plain.noise
     assert torch.equal(plain.timesteps, shifted.timesteps)
     torch.testing.assert_close(difference, difference[..., :1, :1].expand_as(difference), rtol=0, atol=1e-6)
-    pairs = ((objective.draw(shape, 1, s, 0, 0.5).noise, objective.draw(shape, 1, s, 0).noise) for s in range(200))
+    pairs = ((objective.draw(latents, 1, s, 0, half).noise, objective.draw(latents, 1, s, 0).noise) for s in range(200))
     offsets = torch.stack([a - b for a, b in pairs])
     assert float(offsets[..., 0, 0].std()) == pytest.approx(0.5, rel=0.1)
 
@@ -140,3 +143,83 @@ def test_schedules_are_those_of_transformers(name: str, warmup: int, cycles: int
         assert factor(step) == pytest.approx(judge.get_last_lr()[0], abs=1e-9), step
         optimizer.step()
         judge.step()
+
+
+def drawn(options: NoiseOptions, latents: torch.Tensor | None = None, step: int = 1) -> objective.Draw:
+    return objective.draw(torch.zeros(6, 4, 16, 16) if latents is None else latents, 3, step, 0, options)
+
+
+def test_options_leave_the_plain_chance_as_it_is() -> None:
+    plain = drawn(NoiseOptions())
+    for options in (
+        NoiseOptions(noise_offset=0.1), NoiseOptions(multires_noise_iterations=4), NoiseOptions(ip_noise_gamma=0.1)
+    ):  # fmt: skip
+        assert torch.equal(drawn(options).timesteps, plain.timesteps)
+    disturbed = drawn(NoiseOptions(ip_noise_gamma=0.1))
+    assert torch.equal(disturbed.noise, plain.noise), "the target is not disturbed"
+    assert disturbed.perturbation is not None
+    assert float(disturbed.perturbation.std()) == pytest.approx(0.1, rel=0.05)
+    weaker = drawn(NoiseOptions(ip_noise_gamma=0.1, ip_noise_gamma_random_strength=True)).perturbation
+    assert weaker is not None
+    factors = (weaker / disturbed.perturbation)[:, 0, 0, 0]
+    assert 0 <= float(factors.min()) < float(factors.max()) <= 1, "a strength for each item"
+
+
+def test_an_offset_that_adapts_follows_each_channels_mean() -> None:
+    latents = torch.zeros(6, 4, 16, 16)
+    latents[:, 1], latents[:, 2] = 2.0, -3.0
+    plain = drawn(NoiseOptions(), latents).noise
+    fixed = drawn(NoiseOptions(noise_offset=0.1), latents).noise - plain
+    adapted = drawn(NoiseOptions(noise_offset=0.1, adaptive_noise_scale=0.05), latents).noise - plain
+    ratio = (adapted / fixed).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(ratio, torch.tensor([1.0, 2.0, 2.5, 1.0]), rtol=1e-3, atol=1e-3)
+    never = drawn(NoiseOptions(noise_offset=0.1, adaptive_noise_scale=-1.0), latents).noise - plain
+    assert float(never[:, 1:3].abs().max()) == 0, "never below 0"
+
+
+def test_several_resolutions_are_smoother_and_as_strong() -> None:
+    plain, coarse = drawn(NoiseOptions()).noise, drawn(NoiseOptions(multires_noise_iterations=6)).noise
+    torch.testing.assert_close(coarse.std(dim=(1, 2, 3)), torch.ones(6), rtol=1e-4, atol=1e-4)
+
+    def neighbours(noise: torch.Tensor) -> float:
+        return float((noise[..., 1:] * noise[..., :-1]).mean())
+
+    strong = drawn(NoiseOptions(multires_noise_iterations=6, multires_noise_discount=0.8)).noise
+    assert neighbours(plain) < 0.1 < neighbours(strong)
+    assert neighbours(plain) < neighbours(coarse) < neighbours(strong)
+
+
+def test_timesteps_stay_in_their_range() -> None:
+    t = torch.cat([drawn(NoiseOptions(min_timestep=300, max_timestep=310), step=s).timesteps for s in range(1, 40)])
+    assert (int(t.min()), int(t.max())) == (300, 309)
+
+
+@pytest.mark.parametrize("kind", ["huber", "smooth_l1"])
+@pytest.mark.parametrize("plan", ["snr", "exponential", "constant"])
+def test_huber_is_a_parabola_near_zero_and_a_line_far_off(kind: str, plan: str) -> None:
+    how = LossOptions(loss_type=kind, huber_schedule=plan, huber_c=0.2, huber_scale=1.0 if plan == "snr" else 0.5)  # type: ignore[arg-type]
+    c = huber_c(T, ALPHAS, how)
+    sigma = ((1 - ALPHAS[T]) / ALPHAS[T]).sqrt()
+    judges = {"constant": torch.full((4,), 0.1), "exponential": 0.2 ** (T / 1000) * 0.5}
+    judge = judges.get(plan, 0.8 / (1 + sigma) ** 2 + 0.2)
+    torch.testing.assert_close(c, judge.float())
+    zeros = torch.zeros(4, 4, 2, 2)
+    small = item_losses(zeros + 1e-3 * c.view(-1, 1, 1, 1), zeros, how, c)
+    unit = c**2 if kind == "huber" else c
+    torch.testing.assert_close(small / unit, torch.full((4,), 1e-6), rtol=0.1, atol=1e-8)  # 2 (sqrt(1 + x^2) - 1) = x^2
+    large = item_losses(zeros + 1e3 * c.view(-1, 1, 1, 1), zeros, how, c)
+    torch.testing.assert_close(large / unit, torch.full((4,), 2 * 999.0), rtol=1e-3, atol=0)
+    assert float(item_losses(zeros + 3, zeros, LossOptions(loss_type="l1"))[0]) == 3
+
+
+def test_the_other_weights_are_their_papers() -> None:
+    snr = (ALPHAS / (1 - ALPHAS))[T].clamp(max=1000)
+    cases = [
+        (LossOptions(debiased_estimation_loss=True), "epsilon", 1 / snr.sqrt()),
+        (LossOptions(debiased_estimation_loss=True), "v_prediction", 1 / (snr + 1)),
+        (LossOptions(scale_v_pred_loss_like_noise_pred=True), "v_prediction", snr / (snr + 1)),
+        (LossOptions(v_pred_like_loss=0.5), "epsilon", 1 + 0.5 * (snr + 1) / snr),
+    ]
+    for how, kind, judge in cases:
+        torch.testing.assert_close(snr_weights(T, ALPHAS, how, kind), judge, rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
+    assert snr_weights(T, ALPHAS, LossOptions(), "epsilon") is None

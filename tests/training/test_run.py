@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
+from lora_lab.errors import SettingsError  # noqa: E402
 from lora_lab.training.events import (  # noqa: E402
     PreviewMade,
     RunEnded,
@@ -102,6 +103,31 @@ def test_accumulation_and_prodigy_and_checkpointing_run(host: TinyHost) -> None:
     assert [s.step for s in run.of(StepDone)] == [1, 2, 3]
     rates = [s.learning_rates["unet"] for s in run.of(StepDone)]
     assert 0 < rates[0] <= rates[-1] < 1
+
+
+def test_options_of_noise_and_loss_run_and_change_what_is_learnt(host: TinyHost) -> None:
+    plain = tensors(Training(host, max_train_epochs=1).ended.lora)
+    for number, more in enumerate(
+        (
+            {"noise_offset": 0.1, "noise_offset_random_strength": True, "adaptive_noise_scale": 0.05},
+            {"multires_noise_iterations": 4, "loss_type": "huber"},
+            {"ip_noise_gamma": 0.1, "loss_type": "smooth_l1", "huber_schedule": "exponential"},
+            {"min_timestep": 200, "max_timestep": 600, "loss_type": "l1"},
+            {"debiased_estimation_loss": True, "min_snr_gamma": 0},
+        )
+    ):
+        run = Training(host, max_train_epochs=1, output_name=f"noise{number}", **more)
+        assert run.unchanged
+        assert run.ended.error == ""
+        found = tensors(run.ended.lora)
+        assert any(not torch.equal(plain[key], found[key]) for key in plain), more
+
+
+def test_a_loss_for_the_other_kind_of_checkpoint_is_refused(host: TinyHost) -> None:
+    kind = host.current().prediction_type
+    wrong = {"scale_v_pred_loss_like_noise_pred": True} if kind == "epsilon" else {"v_pred_like_loss": 1.0}
+    with pytest.raises(SettingsError, match="checkpoints, the loaded one predicts"):
+        Training(host, **wrong)
 
 
 def test_checkpointing_trains_the_same(host: TinyHost) -> None:

@@ -19,7 +19,7 @@ from lora_lab.training.conditioning import CaptionEncoder  # noqa: E402
 from lora_lab.training.plan import make_plan  # noqa: E402
 from lora_lab.training.precision import Precision, choose  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
-from lora_lab.training.step import LossIsNan, Stepper  # noqa: E402
+from lora_lab.training.step import LossIsNan, Stepper, noise_options  # noqa: E402
 
 from .tiny import TinyHost, TinyModel, fingerprint  # noqa: E402
 
@@ -88,7 +88,7 @@ def judged(model: TinyModel, s: TrainSettings, ours: Adapter) -> tuple[float, di
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=model.info.prediction_type
     )
     one = batch()
-    chance = objective.draw(one.latents.shape, 5, 1, 0, s.noise_offset)
+    chance = objective.draw(one.latents, 5, 1, 0, noise_options(s))
     noisy = scheduler.add_noise(one.latents, chance.noise, chance.timesteps)
     states = text.base_model.model(model.tokenize(one.captions).ids[0][:, 0]).last_hidden_state
     predicted = unet.base_model.model(noisy, chance.timesteps, states).sample
