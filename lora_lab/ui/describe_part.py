@@ -13,6 +13,7 @@ from lora_lab.host.base import HostCaptioner
 from lora_lab.tagging.write_modes import WRITE_MODES
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.ended import ended
 from lora_lab.ui.tags_acts import Place
 from lora_lab.ui.tags_files import Panel
 from lora_lab.ui.words import count, esc, tag
@@ -116,14 +117,10 @@ def refresh(w: DescribeWidgets, known: str) -> tuple[Changes, str]:
         w: the widgets.
         known: what the window shows, from the last call.
     """
-    task = tasks().latest(KIND)
-    status = task.status() if task else None
-    if task is None or status is None or status.active or f"{status.id} {status.state}" == known:
+    end = ended(KIND, known, "Stopped; no caption has changed.")
+    if end is None:
         return {}, known
-    mark = f"{status.id} {status.state}"
-    if status.error is not None:
-        return {w.told: tag("p", esc(str(status.error)), "lora-lab-error")}, mark
-    if status.state == "stopped":
-        return {w.told: tag("p", "Stopped; no caption has changed.", "lora-lab-muted")}, mark
-    said = f"{count(len(task.result.sentences), 'picture')} described. Preview shows the captions."
-    return {w.told: tag("p", esc(said), "lora-lab-good")}, mark
+    if end.told:
+        return {w.told: end.told}, end.mark
+    said = f"{count(len(end.task.result.sentences), 'picture')} described. Preview shows the captions."
+    return {w.told: tag("p", esc(said), "lora-lab-good")}, end.mark

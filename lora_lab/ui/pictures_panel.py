@@ -22,6 +22,7 @@ from lora_lab.ui import pictures_view
 from lora_lab.ui.concepts_panel import LABELS, REPAIRS, Read, scanned, tell_history, train
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on, told_by_page
+from lora_lab.ui.ended import ended
 from lora_lab.ui.pictures_view import Choice
 from lora_lab.ui.words import count, esc, tag
 from lora_lab.workflow import variants
@@ -386,15 +387,7 @@ def refresh(w: PicturesWidgets, known: str) -> tuple[Changes, str]:
         w: the widgets.
         known: what the window shows, from the last call.
     """
-    task = tasks().latest(KIND)
-    status = task.status() if task else None
-    if task is None or status is None or status.active or f"{status.id} {status.state}" == known:
+    end = ended(KIND, known, "Stopped; what was made is kept.")
+    if end is None:
         return {}, known
-    mark = f"{status.id} {status.state}"
-    if status.error is not None:
-        said = tag("p", esc(str(status.error)), "lora-lab-error")
-    elif status.state == "stopped":
-        said = tag("p", "Stopped; what was made is kept.", "lora-lab-muted")
-    else:
-        said = tag("p", esc(str(task.result)), "lora-lab-good")
-    return {w.made: waiting(w), w.told: said}, mark
+    return {w.made: waiting(w), w.told: end.told or tag("p", esc(str(end.task.result)), "lora-lab-good")}, end.mark

@@ -13,6 +13,7 @@ from lora_lab.errors import OutputError
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.ended import ended
 from lora_lab.ui.words import count, esc, tag
 from lora_lab.workflow.regularisation import (
     RegularisationPlan,
@@ -173,20 +174,16 @@ def refresh(w: RegularisationWidgets, known: str) -> tuple[Changes, str]:
         w: the widgets.
         known: what the window shows, from the last call.
     """
-    task = tasks().latest(KIND)
-    status = task.status() if task else None
-    if task is None or status is None or status.active or f"{status.id} {status.state}" == known:
+    end = ended(KIND, known, "Stopped. 'Make them' goes on where it was.")
+    if end is None:
         return {}, known
-    mark = f"{status.id} {status.state}"
-    if status.error is not None:
-        return {w.told: tag("p", esc(str(status.error)), "lora-lab-error")}, mark
-    if status.state == "stopped":
-        return {w.told: tag("p", "Stopped. 'Make them' goes on where it was.", "lora-lab-muted")}, mark
-    made: Made = task.result
+    if end.told:
+        return {w.told: end.told}, end.mark
+    made: Made = end.task.result
     shown = [(str(p.path), p.path.name) for p in made.planned.wanted if p.path.is_file()][:SHOWN]
     text = f"{count(made.count, 'picture')} made. Set reg_data_dir to their folder to train with them."
     gallery = gr.update(value=shown, visible=bool(shown))
-    return {w.told: tag("p", esc(text), "lora-lab-good"), w.pictures: gallery}, mark
+    return {w.told: tag("p", esc(text), "lora-lab-good"), w.pictures: gallery}, end.mark
 
 
 def planned_from(
