@@ -30,16 +30,17 @@ def folder_name(repeats: int, name: str) -> str:
 
 
 def create(root: Path, repeats: int, name: str) -> Path:
-    """A new, empty concept.
+    """A new, empty concept; a root that is not there yet is made too.
 
     Raises:
         DatasetError: see `folder_name`.
         OutputError: a concept of that name is there, or the folder cannot be written to.
     """
     target = root / folder_name(repeats, name)
-    _check_free(root, name, None)
+    if root.is_dir():
+        _check_free(root, name, None)
     try:
-        target.mkdir()
+        target.mkdir(parents=not root.exists() and root.parent.is_dir())
     except OSError as error:
         raise _failed(target, error) from error
     return target

@@ -13,9 +13,11 @@ import gradio as gr
 
 from lora_lab.dataset import remedies, side_folder, subsets
 from lora_lab.dataset.checks import balance
+from lora_lab.dataset.folders import Subset, parse_name
 from lora_lab.dataset.scan import Item, ScanReport
 from lora_lab.dataset.thumbnails import training_view
 from lora_lab.errors import DatasetError, LoraLabError, SettingsError
+from lora_lab.training.prepare import check_allowed
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import tags_data
 from lora_lab.ui.context import UiContext
@@ -41,6 +43,7 @@ class ConceptsWidgets:
     name: gr.Textbox
     rename: gr.Button
     create: gr.Button
+    reg: gr.Checkbox
     picture: gr.Dropdown
     view: gr.Image
     lost: gr.HTML
@@ -66,6 +69,7 @@ def build() -> ConceptsWidgets:
             concept = gr.Dropdown([], label="concept", elem_id="lora_lab_concepts_concept")
             repeats = gr.Number(1, precision=0, label="repeats", elem_id="lora_lab_concepts_repeats", min_width=80)
             name = gr.Textbox(label="name", elem_id="lora_lab_concepts_name")
+            reg = gr.Checkbox(False, label="regularisation (new)", elem_id="lora_lab_concepts_reg", min_width=120)
         with gr.Row(elem_classes=["lora-lab-actions"]):
             rename = gr.Button("Change the concept", elem_id="lora_lab_concepts_rename")
             create = gr.Button("New concept", elem_id="lora_lab_concepts_create")
@@ -90,8 +94,9 @@ def build() -> ConceptsWidgets:
         back = gr.Button("Bring back", elem_id="lora_lab_picture_back")
         told = gr.HTML("", elem_id="lora_lab_picture_told")
     return ConceptsWidgets(
-        shares, concept, repeats, name, rename, create, picture, view, lost, away, buttons, box, crop, aside, back, told
-    )
+        shares, concept, repeats, name, rename, create, reg, picture, view, lost, away, buttons, box, crop, aside, back,
+        told,
+    )  # fmt: skip
 
 
 def wire(w: ConceptsWidgets, check: Any, fields: set[Any], read: Read, context: UiContext) -> None:  # noqa: ANN401
@@ -107,9 +112,10 @@ def wire(w: ConceptsWidgets, check: Any, fields: set[Any], read: Read, context: 
     on(check, partial(follow, w=w, read=read, context=context), fields, w.lists, context, quiet=True)
     seen = partial(look, w=w, read=read, context=context)
     on(w.picture.change, seen, {*fields, w.picture}, [w.view, w.lost], context, quiet=True)
-    form = {*fields, w.concept, w.repeats, w.name, w.picture, w.box, w.aside}
+    form = {*fields, w.concept, w.repeats, w.name, w.reg, w.picture, w.box, w.aside}
+    make = partial(create, context=context)
     acts: dict[Any, Act] = {
-        w.rename: rename, w.create: create, w.away: put_aside, w.back: bring_back, w.crop: crop,
+        w.rename: rename, w.create: make, w.away: put_aside, w.back: bring_back, w.crop: crop,
         **{button: partial(repair, which=which) for which, button in w.repairs.items()},
     }  # fmt: skip
     for button, act in acts.items():
@@ -135,7 +141,7 @@ def fill(values: Values, w: ConceptsWidgets, read: Read, context: UiContext, sai
         LoraLabError: the folder cannot be read.
     """
     report = scanned(values, read, context)
-    concepts = [s.folder.name for s in report.subsets if not s.regularisation]
+    concepts = [_concept(s) for s in report.subsets]
     away = [_short(p, report.folder / side_folder.ASIDE) for p in side_folder.aside(report.folder)]
     return {
         w.shares: shares(report),
@@ -187,17 +193,28 @@ def look(values: Values, w: ConceptsWidgets, read: Read, context: UiContext) -> 
 def rename(values: Values, w: ConceptsWidgets, report: ScanReport) -> str:
     """Other repeats or another name for the chosen concept."""
     name = str(values[w.concept] or "")
-    folder = next((s.folder for s in report.subsets if s.folder.name == name), None)
-    if folder is None or folder == report.folder:
+    subset = next((s for s in report.subsets if _concept(s) == name), None)
+    if subset is None or parse_name(subset.folder.name) is None:
         raise SettingsError("no concept folder is chosen", remedy="choose one of the list")
-    wanted = str(values[w.name] or "").strip() or next(s.name for s in report.subsets if s.folder == folder)
-    return f"{name} is {subsets.rename(folder, int(values[w.repeats] or 0), wanted).name} now."
+    wanted = str(values[w.name] or "").strip() or subset.name
+    return f"{name} is {subsets.rename(subset.folder, int(values[w.repeats] or 0), wanted).name} now."
 
 
-def create(values: Values, w: ConceptsWidgets, report: ScanReport) -> str:
-    """A new concept's folder."""
-    made = subsets.create(report.folder, int(values[w.repeats] or 0), str(values[w.name] or ""))
-    return f"{made.name} is there: put pictures into it."
+def create(values: Values, w: ConceptsWidgets, report: ScanReport, context: UiContext) -> str:
+    """A new concept's folder, or one for regularisation pictures."""
+    repeats, name = int(values[w.repeats] or 0), str(values[w.name] or "")
+    if not values[w.reg]:
+        return f"{subsets.create(report.folder, repeats, name).name} is there: put pictures into it."
+    there = next((s.folder.parent for s in report.subsets if s.regularisation and parse_name(s.folder.name)), None)
+    root = there or report.folder.with_name(f"{report.folder.name}_reg")
+    check_allowed(str(root), context.host.paths())
+    made = subsets.create(root, repeats, name)
+    return f"{made.name} is there: put pictures of the class into it, and set reg_data_dir to {root}."
+
+
+def _concept(subset: Subset) -> str:
+    """As the list of concepts has it."""
+    return f"regularisation: {subset.folder.name}" if subset.regularisation else subset.folder.name
 
 
 def put_aside(values: Values, w: ConceptsWidgets, report: ScanReport) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -213,15 +213,14 @@ def edited(one: Opened, file: str, thumbs: Path, limit: int = 75) -> Edited | No
     return Edited(file, _small(caption, thumbs), caption.tags, offer, known, tokens, limit, vocabulary(one))
 
 
-def vocabulary(one: Opened) -> tuple[str, ...]:
-    """For completing: the dataset's tags, then the tagger's by how many pictures had them in its training."""
-    own = [row.tag for row in one.project.table()]
-    scores = one.scores
-    more: list[str] = []
-    if scores is not None:
-        ranked = sorted((t for t in scores.tags if t.category != 9), key=lambda t: -t.count)[:WORDS]
-        more = [names.spaced(tag.name) for tag in ranked]
-    return tuple(dict.fromkeys([*own, *more]))[:WORDS]
+def vocabulary(one: Opened) -> dict[str, str]:
+    """For completing: the dataset's tags with their counts, then the tagger's with those of its training."""
+    words = {row.tag: f"{row.count:,} here" for row in one.project.table()}
+    if one.scores is not None:
+        ranked = sorted((t for t in one.scores.tags if t.category != 9), key=lambda t: -t.count)[:WORDS]
+        for tag in ranked:
+            words.setdefault(names.spaced(tag.name), f"{tag.count:,}")
+    return dict(islice(words.items(), WORDS))
 
 
 def suggestions(one: Opened) -> list[Suggestion]:

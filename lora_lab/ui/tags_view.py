@@ -129,8 +129,8 @@ class Edited:
     """Key of each of the caption's tags -> probability, where known."""
     tokens: int | None
     limit: int
-    vocabulary: tuple[str, ...]
-    """For completing what is typed, the most frequent first."""
+    vocabulary: Mapping[str, str]
+    """For completing what is typed, the most frequent first: word -> its count, in words."""
 
 
 def editor(edited: Edited | None) -> str:
@@ -141,7 +141,8 @@ def editor(edited: Edited | None) -> str:
     entry = void(
         "input", "lora-lab-add", type="text", placeholder="add a tag", list="lora_lab_tags_words", autocomplete="off"
     )
-    words = tag("datalist", "".join(tag("option", value=w) for w in edited.vocabulary), id="lora_lab_tags_words")
+    options = "".join(tag("option", value=word, label=count_) for word, count_ in edited.vocabulary.items())
+    words = tag("datalist", options, id="lora_lab_tags_words")
     length = "" if edited.tokens is None else f"{edited.tokens} of {edited.limit} tokens"
     over = " lora-lab-error" if edited.tokens is not None and edited.tokens > edited.limit else ""
     head = tag(

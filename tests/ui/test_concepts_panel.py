@@ -22,6 +22,7 @@ class Window:
         self.shown, self.w = shown, shown.panels.concepts
         self.values: dict[Any, Any] = dict(shown.dataset(train_data_dir=str(folder), **SMALL))
         self.values |= {self.w.concept: None, self.w.repeats: 1, self.w.name: "", self.w.picture: None}
+        self.values[self.w.reg] = False
         self.values |= {self.w.box: "", self.w.aside: []}
         self.read = partial(tab.settings_of, panels=shown.panels)
 
@@ -60,14 +61,33 @@ def test_a_concept_is_renamed_and_another_made(window: Window, pictures: Path) -
     window.values |= {window.w.concept: "3_mika", window.w.repeats: 7}
     assert "7_mika" in window.do(concepts_panel.rename)[window.w.told]
     window.values |= {window.w.repeats: 2, window.w.name: "mika dress"}
-    changes = window.do(concepts_panel.create)
+    create = partial(concepts_panel.create, context=window.shown.context)
+    changes = window.do(create)
     assert sorted(p.name for p in pictures.iterdir()) == ["2_mika dress", "7_mika"]
     assert "2_mika dress" in changes[window.w.told]
     with pytest.raises(OutputError, match="of that name"):
-        window.do(concepts_panel.create)
+        window.do(create)
     window.values[window.w.concept] = "gone"
     with pytest.raises(SettingsError, match="no concept"):
         window.do(concepts_panel.rename)
+
+
+def test_regularisation_folders_are_made_and_renamed(window: Window, pictures: Path) -> None:
+    window.values |= {window.w.repeats: 1, window.w.name: "1girl", window.w.reg: True}
+    create = partial(concepts_panel.create, context=window.shown.context)
+    root = pictures.with_name(f"{pictures.name}_reg")
+    assert str(root) in window.do(create)[window.w.told].replace("&#x27;", "'")
+    Image.new("RGB", (64, 64)).save(root / "1_1girl" / "a.png")
+    window.values |= window.shown.dataset(train_data_dir=str(pictures), reg_data_dir=str(root), **SMALL)
+    window.values |= {window.w.concept: "regularisation: 1_1girl", window.w.repeats: 3, window.w.name: ""}
+    changes = window.do(concepts_panel.rename)
+    assert changes[window.w.concept]["choices"] == ["3_mika", "regularisation: 3_1girl"]
+    assert [p.name for p in root.iterdir()] == ["3_1girl"]
+    window.shown.context.host.roots = (pictures,)  # type: ignore[attr-defined]
+    window.values |= window.shown.dataset(train_data_dir=str(pictures), **SMALL)
+    window.values |= {window.w.name: "1boy", window.w.reg: True}
+    with pytest.raises(OutputError, match="outside of those allowed"):
+        window.do(create)
 
 
 def test_a_picture_goes_aside_and_comes_back(window: Window, pictures: Path) -> None:

@@ -294,7 +294,7 @@ def test_a_name_cannot_break_out_of_the_page() -> None:
     pieces = tags_view.gallery(page, frozenset(), "") + tags_view.changes([(evil, [evil], [])], 1)
     pieces += tags_view.tag_table([tags_view.TagRow(evil, 1, 1.0, None, (evil,))], frozenset())
     pieces += tags_view.suggestions([(evil, evil, evil, [(evil, evil)], 1)])
-    pieces += tags_view.editor(tags_view.Edited(evil, evil, (evil,), {evil: 1.0}, {}, 3, 75, (evil,)))
+    pieces += tags_view.editor(tags_view.Edited(evil, evil, (evil,), {evil: 1.0}, {}, 3, 75, {evil: evil}))
     assert "<script" not in pieces
 
 
@@ -444,3 +444,9 @@ def test_a_captioner_of_the_host_describes(shown: Tab, folder: Path, monkeypatch
     window.values[w.describe.captioner] = "none"
     with pytest.raises(SettingsError, match="no captioner"):
         window.call(describe_part.run, w.describe, panel, shown.context)
+
+
+def test_completing_tells_how_often_a_tag_is_there(shown: Tab, folder: Path) -> None:
+    window = Window(shown).open(folder)
+    editor = window.values[window.w.editor]
+    assert '<option value="red hair" label="3 here">' in editor
