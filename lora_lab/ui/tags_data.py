@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -79,12 +79,12 @@ class Opened:
             self.project.scores = lambda file: self.chances(self.project.captions[file])
 
     def count_with(self, host: Host) -> None:
-        """Let the live checkpoint's tokenizer count tokens; what it has counted is remembered."""
+        """Let the live checkpoint's tokenizer count tokens; no token reaches over a blank, so words are remembered."""
         info = host.current()
         identity = info.identity if info else ""
         if identity != self.counted_by:
             count = host.token_counter()
-            self.project.counter = None if count is None else lru_cache(maxsize=100_000)(count)
+            self.project.counter = None if count is None else _by_words(count)
             self.counted_by = identity if count is not None else ""
 
     def chances(self, caption: Caption) -> dict[str, float]:
@@ -105,6 +105,11 @@ class Opened:
         part = self.folder / f"{DISMISSED}.part"
         part.write_text(json.dumps(sorted(self.dismissed)), encoding="utf-8")
         part.replace(self.folder / DISMISSED)
+
+
+def _by_words(count: Callable[[str], int]) -> Callable[[str], int]:
+    known = lru_cache(maxsize=200_000)(count)
+    return lambda caption: sum(map(known, caption.split()))
 
 
 @lru_cache(maxsize=4)

@@ -378,3 +378,4 @@ def test_tokens_are_counted_as_the_text_encoder_reads_them(host: StandaloneHost)
     with host.lease("training") as model:
         assert count is not None
         assert tuple(map(count, captions)) == model.tokenize(captions, 225).lengths
+    assert [sum(map(count, text.split())) for text in captions] == list(map(count, captions)), "no token over a blank"
