@@ -29,6 +29,7 @@ from benchmarks.harness import Figure, interleave, parser, ratios, show
 from lora_lab.families import Family
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.sites import find_sites
+from lora_lab.network.sizes import Size
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
@@ -102,7 +103,7 @@ def make_step(unet: nn.Module, sizes: Sizes, trained: list[nn.Parameter]) -> Ste
 def our_step(unet: nn.Module, sizes: Sizes, rank: int) -> Step:
     """A step with our adapter, attached for each step as a turn of training does."""
     sites = find_sites(unet, (), Family.SD1, "diffusers")
-    adapter = Adapter.create(sites, dim=rank, alpha=rank, generator=torch.Generator().manual_seed(2))
+    adapter = Adapter.create(sites, sizes=Size(rank, rank), generator=torch.Generator().manual_seed(2))
     step = make_step(unet, sizes, adapter.parameters())
 
     def attached() -> Tensor:

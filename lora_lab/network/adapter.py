@@ -17,10 +17,15 @@ from torch.utils.hooks import RemovableHandle
 from lora_lab.errors import AdapterFileError, SettingsError
 from lora_lab.families import Part
 from lora_lab.network import blocks
-from lora_lab.network.lora import LoraPiece
 from lora_lab.network.lora_file import pieces_from_tensors
+from lora_lab.network.make import fresh
 from lora_lab.network.piece import Factor, Piece
+from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
+from lora_lab.network.sizes import Size, Sizes, checked
+
+PLAIN = Recipe()
+"""A plain LoRA."""
 
 
 @dataclass(frozen=True)
@@ -49,30 +54,24 @@ class Adapter:
 
     @classmethod
     def create(
-        cls, sites: Sequence[Site], *, dim: int, alpha: float, dropout: float = 0.0, generator: torch.Generator
+        cls, sites: Sequence[Site], *, sizes: Sizes | Size, how: Recipe = PLAIN, generator: torch.Generator
     ) -> Adapter:
-        """A fresh LoRA whose delta is zero.
+        """A fresh adapter, whose delta is zero.
 
         Args:
             sites: from `find_sites`, in its order: the same generator gives the same tensors in every layout.
-            dim: kohya's network_dim, the rank, 1 or more.
-            alpha: kohya's network_alpha; 0 means as large as `dim`.
-            dropout: kohya's network_dropout, 0 or more, below 1.
+            sizes: rank and alpha of each site's piece; a site whose size is None gets no piece.
+            how: the kind and its options.
             generator: on the CPU.
 
         Raises:
-            SettingsError: a size that makes no adapter.
+            SettingsError: no site is left, or a size that makes no adapter.
         """
-        if not sites:
+        ask = checked(sizes)
+        pieces = [fresh(site, size, how, generator) for site in sites if (size := ask(site)) is not None]
+        if not pieces:
             raise SettingsError("there is nothing to train", remedy="train the UNet, the text encoder or both")
-        if dim < 1:
-            raise SettingsError(f"network_dim {dim} is no rank", remedy="choose 1 or more, such as 16")
-        if alpha < 0 or not 0 <= dropout < 1:
-            raise SettingsError(
-                f"network_alpha {alpha:g} with network_dropout {dropout:g} is no adapter",
-                remedy="choose an alpha of 0 or more and a dropout of 0 or more, below 1",
-            )
-        return cls([LoraPiece.fresh(site, dim, alpha or float(dim), dropout, generator) for site in sites])
+        return cls(pieces)
 
     @classmethod
     def from_tensors(

@@ -1,4 +1,4 @@
-"""LoRA, as kohya's LierLa: delta(x) = alpha / dim * up(down(x)) (arXiv 2106.09685, section 4.1).
+"""LoRA, as kohya's LierLa and C3Lier: delta(x) = alpha / dim * up(down(x)) (arXiv 2106.09685, section 4.1).
 
 The fast way adds the delta into the layer's own output and knows the whole derivative: one function instead of a
 chain of five, no copy of the output, and gradients for what is asked for only. With W frozen, y = W x + s B A x:
@@ -18,29 +18,36 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from lora_lab.network.piece import Piece, per_sample
+from lora_lab.network.piece import PLAIN, Geometry, Piece, geometry, per_sample
+from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
+from lora_lab.network.sizes import Size
 
 
 class LoraPiece(Piece):
-    """A pair of factors: `down` (dim, in) and `up` (out, dim), both with (..., 1, 1) at a 1x1 convolution."""
+    """A pair of factors: `down` (dim, in) and `up` (out, dim); at a convolution `down` has its kernel and `up` 1x1."""
 
-    def __init__(self, site: Site, down: Tensor, up: Tensor, alpha: float, dropout: float = 0.0) -> None:
-        super().__init__(site)
+    def __init__(self, site: Site, down: Tensor, up: Tensor, alpha: float, how: Recipe = PLAIN) -> None:
+        """
+        Args:
+            alpha: as it stands in the file: what is added is alpha / dim times the product.
+        """
+        super().__init__(site, how)
         self.down = nn.Parameter(down)
         self.up = nn.Parameter(up)
         self.alpha = alpha
-        self.dropout = dropout
-        """Share of the down projection's output that is dropped in training (kohya's network_dropout)."""
 
     @classmethod
-    def fresh(cls, site: Site, dim: int, alpha: float, dropout: float, generator: torch.Generator) -> LoraPiece:
+    def fresh(cls, site: Site, size: Size, how: Recipe, generator: torch.Generator) -> LoraPiece:
         """Down drawn as kaiming_uniform(a=sqrt 5) draws, from a CPU generator; up zero, so that the delta is zero."""
-        tail = (1, 1) if site.kind == "conv1x1" else ()
-        bound = 1 / math.sqrt(site.in_features)  # sqrt(3) * gain / sqrt(fan_in) with gain = sqrt(2 / (1 + 5))
-        down = torch.empty(dim, site.in_features, *tail).uniform_(-bound, bound, generator=generator)
-        up = torch.zeros(site.out_features, dim, *tail)
-        return cls(site, down.to(site.device), up.to(site.device), alpha, dropout)
+        tail = () if site.kind == "linear" else (1, 1)
+        kernel = () if site.kind == "linear" else site.kernel
+        fan_in = site.in_features * math.prod(kernel)
+        bound = 1 / math.sqrt(fan_in)  # sqrt(3) * gain / sqrt(fan_in) with gain = sqrt(2 / (1 + 5))
+        down = torch.empty(size.dim, site.in_features, *kernel).uniform_(-bound, bound, generator=generator)
+        up = torch.zeros(site.out_features, size.dim, *tail)
+        alpha = size.strength * (math.sqrt(size.dim) if how.rs_lora else 1.0)
+        return cls(site, down.to(site.device), up.to(site.device), alpha, how)
 
     @property
     def dim(self) -> int:
@@ -67,11 +74,23 @@ class LoraPiece(Piece):
 
     def delta(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """See `Piece.delta`: the plain way, in which dropout acts."""
-        layer = functional.linear if self.site.kind == "linear" else functional.conv2d
-        inner = layer(x.to(dtype), self.down.to(dtype))
-        if self.dropping and self.dropout:
-            inner = functional.dropout(inner, self.dropout)
-        return layer(inner, self.up.to(dtype)).to(dtype) * self.scale
+        x, down, up = x.to(dtype), self.down.to(dtype), self.up.to(dtype)
+        if self.site.kind == "linear":
+            return functional.linear(self._dropped(functional.linear(x, down)), up).to(dtype) * self.scale
+        inner = functional.conv2d(x, down, None, *geometry(self.site))
+        return functional.conv2d(self._dropped(inner), up).to(dtype) * self.scale
+
+    def _dropped(self, inner: Tensor) -> Tensor:
+        """kohya's dropouts: of single numbers, and of whole ranks of a sample, both made up for."""
+        if self.dropping and self.how.dropout:
+            inner = functional.dropout(inner, self.how.dropout)
+        if self.dropping and self.how.rank_dropout:
+            keep = torch.rand(inner.shape[0], self.dim, device=inner.device) > self.how.rank_dropout
+            axis = inner.dim() - 1 if self.site.kind == "linear" else 1
+            shape = [1] * inner.dim()
+            shape[0], shape[axis] = inner.shape[0], self.dim
+            inner = inner * keep.to(inner.dtype).view(shape) / (1 - self.how.rank_dropout)
+        return inner
 
     def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
         """See `Piece.add`: into the layer's own output, wherever autograd allows."""
@@ -84,8 +103,13 @@ class LoraPiece(Piece):
             scale *= strength
         else:
             rows = per_sample(strength, x)
-        function = _AddToLinear if self.site.kind == "linear" else _AddToConv
-        changed: Tensor = function.apply(target, x, self.down, self.up, scale, rows)  # type: ignore[no-untyped-call]
+        factors = (target, x, self.down, self.up, scale, rows)
+        changed: Tensor
+        if self.site.kind == "conv":
+            changed = _AddToWideConv.apply(*factors, geometry(self.site))  # type: ignore[no-untyped-call]
+        else:
+            function = _AddToLinear if self.site.kind == "linear" else _AddToConv
+            changed = function.apply(*factors)  # type: ignore[no-untyped-call]
         return changed if target is output else output  # a view follows its base
 
     def _target(self, output: Tensor, x: Tensor) -> Tensor | None:
@@ -94,7 +118,8 @@ class LoraPiece(Piece):
         torch's linear computes in two dimensions and hands on a view of the result. To add into the view would make
         autograd copy the whole gradient on the way back; to add into what it views costs nothing.
         """
-        if not self.alone or (self.dropping and self.dropout) or not output.is_contiguous() or not x.is_contiguous():
+        drops = self.dropping and (self.how.dropout or self.how.rank_dropout)
+        if not self.alone or drops or not output.is_contiguous() or not x.is_contiguous():
             return None
         if output.is_inference() and not torch.is_inference_mode_enabled():
             return None
@@ -192,6 +217,52 @@ class _AddToConv(torch.autograd.Function):
             if need_x:
                 grad_x = _cast(_project(_cast(down, dtype).flatten(1).t(), back).view(x.shape), x.dtype)
         return grad, grad_x, grad_down, grad_up, None, None
+
+
+class _AddToWideConv(torch.autograd.Function):
+    """The same where `down` has a kernel larger than 1x1: its own derivatives are torch's of a convolution."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch types it so
+        base: Tensor,
+        x: Tensor,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        rows: Tensor | None,
+        how: Geometry,
+    ) -> Tensor:
+        """Args: base (b, out, h', w'); x (b, in, h, w); down (r, in, k, k); up (out, r, 1, 1); rows (b, 1, 1, 1)."""
+        dtype = base.dtype
+        wide = functional.conv2d(_cast(x, dtype), _cast(down, dtype), None, *how)
+        inner = _cast(_times(wide.flatten(2), scale, rows), dtype)
+        _accumulate(base, _cast(up, dtype).flatten(1), inner)
+        ctx.save_for_backward(x, down, up, inner, rows)
+        ctx.scale, ctx.how, ctx.size = scale, how, wide.shape
+        ctx.mark_dirty(base)
+        return base
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
+        """The three products of the module's docstring, the last two with convolutions."""
+        x, down, up, inner, rows = ctx.saved_tensors
+        _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        dtype = grad.dtype
+        g = grad.flatten(2)
+        grad_x = grad_down = grad_up = None
+        if need_up:
+            grad_up = _cast(_outer(g, inner), up.dtype).view(up.shape)
+        if need_x or need_down:
+            back = _times(_project(_cast(up, dtype).flatten(1).t(), g), ctx.scale, rows).view(ctx.size)
+            grad_x, grad_down, _ = torch.ops.aten.convolution_backward(
+                _cast(back, dtype), _cast(x, dtype), _cast(down, dtype), None,
+                *ctx.how, False, [0, 0], 1, [need_x, need_down, False],
+            )  # fmt: skip
+            grad_x = _cast(grad_x, x.dtype) if need_x else None
+            grad_down = _cast(grad_down, down.dtype) if need_down else None
+        return grad, grad_x, grad_down, grad_up, None, None, None
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -64,25 +64,26 @@ def _piece(site: Site, held: Mapping[str, Tensor], file: str | Path | None) -> L
         raise AdapterFileError(f"site {site.name} lacks its down or up half", file=file, remedy="get the file again")
     down, up = held["lora_down.weight"], held["lora_up.weight"]
     dim = down.shape[0] if down.dim() else 0
-    if not dim or not _fits(down, dim, site.in_features) or not _fits(up, site.out_features, dim):
+    if not dim or not _fits(down, dim, site.in_features, site.kernel) or not _fits(up, site.out_features, dim):
         raise AdapterFileError(
-            f"site {site.name} is {site.in_features} to {site.out_features} wide in the loaded model, "
-            f"the file has down {tuple(down.shape)} and up {tuple(up.shape)}",
+            f"site {site.name} is {site.in_features} to {site.out_features} wide in the loaded model, the "
+            f" file has down {tuple(down.shape)} and up {tuple(up.shape)}",
             file=file,
             remedy=OTHER_MODEL,
         )
-    tail = (1, 1) if site.kind == "conv1x1" else ()
+    kernel, tail = ((), ()) if site.kind == "linear" else (site.kernel, (1, 1))
     return LoraPiece(
         site,
-        _own(down, site).view(dim, site.in_features, *tail),
+        _own(down, site).view(dim, site.in_features, *kernel),
         _own(up, site).view(site.out_features, dim, *tail),
         _alpha(site, held.get("alpha"), dim, file),
     )
 
 
-def _fits(tensor: Tensor, rows: int, columns: int) -> bool:
-    """(rows, columns), with or without the 1x1 of a convolution: files of SD2 have either at the same site."""
-    return tuple(tensor.shape) in ((rows, columns), (rows, columns, 1, 1)) and tensor.is_floating_point()
+def _fits(tensor: Tensor, rows: int, columns: int, kernel: tuple[int, int] = (1, 1)) -> bool:
+    """(rows, columns, kernel); a 1x1 kernel may be left out: files of SD2 have either at the same site."""
+    shapes = [(rows, columns, *kernel), *([(rows, columns)] if kernel == (1, 1) else [])]
+    return tuple(tensor.shape) in shapes and tensor.is_floating_point()
 
 
 def _own(tensor: Tensor, site: Site) -> Tensor:

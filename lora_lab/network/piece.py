@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
+
+PLAIN = Recipe()
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Stride, padding and dilation of a convolution."""
 
 Factor = float | Tensor | None
 """Strength of a piece now: a number, one for each sample (n,) on the piece's device, or None: off."""
@@ -21,8 +26,10 @@ class Piece(ABC):
     type of the layer's output.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, how: Recipe = PLAIN) -> None:
         self.site = site
+        self.how = how
+        """The kind and its options, for what matters after it is made: the dropouts."""
         self.strength: Factor = 1.0
         """Set by the adapter, from its strengths by part, block and sample."""
         self.dropping = False
@@ -56,7 +63,22 @@ class Piece(ABC):
     def hook(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         """The forward hook on the site's module. Off costs this one branch."""
         strength = self.strength
-        return None if strength is None else self.add(output, args[0], strength)
+        if strength is None or (self.dropping and self.how.module_dropout and self._left_out()):
+            return None
+        return self.add(output, args[0], strength)
+
+    def _left_out(self) -> bool:
+        """kohya's module_dropout: drawn once for the whole batch."""
+        return bool(torch.rand(1) < self.how.module_dropout)
+
+
+def geometry(site: Site) -> Geometry:
+    """How the site's convolution steps over its input."""
+    module = site.module
+    assert isinstance(module, nn.Conv2d)
+    assert not isinstance(module.padding, str)
+    pair = [(int(two[0]), int(two[1])) for two in (module.stride, module.padding, module.dilation)]
+    return pair[0], pair[1], pair[2]
 
 
 def per_sample(strength: Tensor, like: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
-"""Which layers of a live model take a piece of an adapter: kohya's LierLa sites.
+"""Which layers of a live model take a piece of an adapter: by a reach, such as kohya's LierLa or C3Lier.
 
-Linear layers and 1x1 convolutions of the UNet's transformers, linear layers of the text encoders' attention and MLP.
 A layer counts by where it hangs and what it is, never by its class alone: the webui patches classes, and others
 derive from them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,18 +14,15 @@ import torch
 from torch import nn
 
 from lora_lab.errors import CheckpointError
-from lora_lab.families import BASE, Family, Layout, Part
+from lora_lab.families import Family, Layout, Part
 from lora_lab.network import blocks, names
+from lora_lab.network.reach import LIERLA, Reach
 
-SiteKind = Literal["linear", "conv1x1"]
+SiteKind = Literal["linear", "conv1x1", "conv", "norm"]
+"""`conv` is a convolution with a larger kernel (3x3), `norm` a layer or group norm."""
 
 TEXT_PARTS: tuple[Part, ...] = ("text_encoder", "text_encoder_2")
 PARTS: tuple[Part, ...] = ("unet", *TEXT_PARTS)
-
-_IN_TRANSFORMER = re.compile(
-    r"(proj_in|proj_out|transformer_blocks\.\d+\.(attn[12]\.to_(q|k|v|out\.0)|ff\.net\.(0\.proj|2)))"
-)
-_IN_TEXT_ENCODER = re.compile(r"text_model\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])")
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,10 @@ class Site:
     """The live layer itself: hook it, never change it."""
     kind: SiteKind
     in_features: int
+    """Channels in; a norm has as many in as out."""
     out_features: int
+    kernel: tuple[int, int] = (1, 1)
+    """Height and width of a convolution's kernel."""
 
     @property
     def device(self) -> torch.device:
@@ -61,6 +59,7 @@ def find_sites(
     family: Family,
     layout: Layout,
     parts: frozenset[Part] | None = None,
+    reach: Reach = LIERLA,
 ) -> tuple[Site, ...]:
     """All sites, in an order that does not depend on the layout: UNet by block, then text encoders by layer.
 
@@ -69,10 +68,11 @@ def find_sites(
         text_encoders: transformers' `CLIPTextModel`: one for SD1, two for SDXL.
         family: decides the names.
         layout: of the UNet's module paths.
-        parts: which networks are wanted; None takes all that are given.
+        parts: which networks are wanted; None takes all that are given. One that the reach leaves out has no sites.
+        reach: which layers of them.
 
     Returns:
-        SD1: 192 sites of the UNet (160 linear, 32 convolutions) and 72 of the text encoder.
+        SD1: 192 sites of the UNet (160 linear, 32 convolutions) and 72 of the text encoder; with C3Lier 278 and 72.
 
     Raises:
         CheckpointError: a wanted part has no layer that could take a piece.
@@ -82,8 +82,8 @@ def find_sites(
     for part in PARTS:
         if part not in roots or (parts is not None and part not in parts):
             continue
-        some = list(_sites_of(roots[part], part, family, layout))
-        if not some:
+        some = list(_sites_of(roots[part], part, family, layout, reach))
+        if not some and reach.takes_part(part):
             where = f"{part.replace('_', ' ')} ({type(roots[part]).__name__})"
             raise CheckpointError(
                 f"no layer of the {where} takes a LoRA by {family.value}'s names in {layout} layout",
@@ -99,32 +99,25 @@ def _order(site: Site) -> tuple[tuple[int, str], list[tuple[int, str]]]:
     return blocks.order(site.block), words
 
 
-def _sites_of(root: nn.Module, part: Part, family: Family, layout: Layout) -> Iterator[Site]:
+def _sites_of(root: nn.Module, part: Part, family: Family, layout: Layout, reach: Reach) -> Iterator[Site]:
     for path, module in root.named_modules():
         sizes = _sizes(module)
         if sizes is None:
             continue
         name = names.disk_name(path, part, family, layout)
-        block = name and _block(name, part, family)
-        if name and block:
-            yield Site(name, part, block, path, module, *sizes)
+        if name and reach.takes(name, part, family, sizes[0]):
+            yield Site(name, part, blocks.block_of_name(name, family), path, module, *sizes)
 
 
-def _sizes(module: nn.Module) -> tuple[SiteKind, int, int] | None:
+def _sizes(module: nn.Module) -> tuple[SiteKind, int, int, tuple[int, int]] | None:
     if isinstance(module, nn.Linear):
-        return "linear", module.in_features, module.out_features
-    if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1:
-        return "conv1x1", module.in_channels, module.out_channels
+        return "linear", module.in_features, module.out_features, (1, 1)
+    if isinstance(module, nn.Conv2d) and module.groups == 1:
+        kernel = (module.kernel_size[0], module.kernel_size[1])
+        return "conv1x1" if kernel == (1, 1) else "conv", module.in_channels, module.out_channels, kernel
+    if isinstance(module, nn.GroupNorm) and module.affine:
+        return "norm", module.num_channels, module.num_channels, (1, 1)
+    if isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        width = module.normalized_shape[0]
+        return "norm", width, width, (1, 1)
     return None
-
-
-def _block(name: str, part: Part, family: Family) -> str | None:
-    """The block of a site; None for a layer that a plain LoRA leaves alone."""
-    found = names.module_path(name, family, "ldm")
-    if found is None:
-        return None
-    path = found[1]
-    if part != "unet":
-        return BASE if _IN_TEXT_ENCODER.fullmatch(path) else None
-    hangs = re.fullmatch(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.1\.(.+)", path)
-    return blocks.block_of(path) if hangs and _IN_TRANSFORMER.fullmatch(hangs[2]) else None

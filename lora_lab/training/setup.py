@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_lab.network.adapter import Adapter
+from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site, find_sites
+from lora_lab.network.sizes import Size
 from lora_lab.training import objective, precision
 from lora_lab.training.averages import LossAverage, Speed
 from lora_lab.training.conditioning import CaptionEncoder
@@ -21,6 +23,7 @@ from lora_lab.training.outputs import check_outputs, check_space
 from lora_lab.training.plan import Plan, make_plan
 from lora_lab.training.prepare import Checked
 from lora_lab.training.previews import parse_prompts
+from lora_lab.training.settings import TrainSettings
 from lora_lab.training.step import Stepper
 from lora_lab.training.turns import Turns
 from lora_lab.training.validation import Validation
@@ -101,7 +104,7 @@ def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None,
     turns = Turns(host, info.identity, checkpointing=settings.gradient_checkpointing)
     clip_skip = settings.clip_skip or host.default_clip_skip()
     with turns.training() as model:
-        adapter = _adapter(settings.network_dim, settings.network_alpha, settings.network_dropout, model, plan)
+        adapter = _adapter(settings, model, plan)
         chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
     encoder = CaptionEncoder(settings, clip_skip, learns=plan.trains("text_encoder"))
     stepper = Stepper(settings, plan, adapter, chosen, encoder)
@@ -122,10 +125,12 @@ def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None,
     )
 
 
-def _adapter(dim: int, alpha: float, dropout: float, model: LoadedModel, plan: Plan) -> Adapter:
+def _adapter(settings: TrainSettings, model: LoadedModel, plan: Plan) -> Adapter:
     """A fresh adapter on the parts that are trained; alpha 0 means dim."""
     generator = objective.generator_for("adapter", plan.seed)
-    return Adapter.create(_sites(model, plan), dim=dim, alpha=alpha, dropout=dropout, generator=generator)
+    size = Size(settings.network_dim, settings.network_alpha)
+    how = Recipe(dropout=settings.network_dropout)
+    return Adapter.create(_sites(model, plan), sizes=size, how=how, generator=generator)
 
 
 def _sites(model: LoadedModel, plan: Plan) -> tuple[Site, ...]:

@@ -32,6 +32,7 @@ from lora_lab.host.standalone import StandaloneHost  # noqa: E402
 from lora_lab.network import files  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
+from lora_lab.network.sizes import Size  # noqa: E402
 from tests.host.fingerprint import fingerprint  # noqa: E402
 
 
@@ -349,7 +350,7 @@ def test_our_picture_is_that_of_diffusers_pipeline_with_and_without_a_lora(
     with host.lease("pictures") as model:
         bare = ours(model)
         sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout)
-        adapter = Adapter.create(sites, dim=4, alpha=4.0, generator=torch.Generator().manual_seed(2))
+        adapter = Adapter.create(sites, sizes=Size(4, 4.0), generator=torch.Generator().manual_seed(2))
         with torch.no_grad():
             for n, parameter in enumerate(adapter.parameters()):
                 parameter.copy_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(n)))

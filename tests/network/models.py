@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lora_lab.families import Family, Layout
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.sites import Site, find_sites
+from lora_lab.network.sizes import Size
 
 WIDTHS = (32, 64, 64, 64)
 CONTEXT = 24
@@ -88,7 +89,7 @@ class World:
     def adapter(self, dim: int = 4, alpha: float = 3.0, seed: int = 5, up: float = 0.05, **options: Any) -> Adapter:
         """One whose deltas are not zero."""
         generator = torch.Generator().manual_seed(seed)
-        adapter = Adapter.create(self.sites(**options), dim=dim, alpha=alpha, generator=generator)
+        adapter = Adapter.create(self.sites(**options), sizes=Size(dim, alpha), generator=generator)
         for piece in adapter.pieces:
             piece.parameters[1].data.normal_(0, up, generator=generator)
         return adapter

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lora_lab.errors import AdapterFileError, SettingsError
 from lora_lab.network.adapter import Adapter
+from lora_lab.network.recipe import Recipe
+from lora_lab.network.sizes import Size
 from tests.host.fingerprint import differences, fingerprint
 from tests.network.models import World, inputs, make_world, same_weights
 
@@ -233,14 +235,25 @@ def test_alpha_zero_is_the_rank(world: World) -> None:
     "wrong", [{"dim": 0}, {"dim": -3}, {"alpha": -1.0}, {"dropout": 1.0}, {"dropout": -0.1}], ids=str
 )
 def test_sizes_that_make_no_adapter_are_refused(world: World, wrong: dict[str, Any]) -> None:
-    sizes = {"dim": 4, "alpha": 1.0, "generator": torch.Generator(), **wrong}
+    given = {"dim": 4, "alpha": 1.0, "dropout": 0.0, **wrong}
+    size, how = Size(given["dim"], given["alpha"]), Recipe(dropout=given["dropout"])
     with pytest.raises(SettingsError):
-        Adapter.create(world.sites(), **sizes)
+        Adapter.create(world.sites(), sizes=size, how=how, generator=torch.Generator())
+
+
+def test_a_site_without_a_size_gets_no_piece(world: World) -> None:
+    table = {site.name: Size(2 + number % 3, 1.0) for number, site in enumerate(world.sites()) if number % 2}
+    adapter = Adapter.create(world.sites(), sizes=lambda s: table.get(s.name), generator=torch.Generator())
+    assert [site.name for site in adapter.sites] == list(table)
+    tensors = adapter.to_tensors()
+    assert all(tensors[f"{name}.lora_down.weight"].shape[0] == size.dim for name, size in table.items())
+    with pytest.raises(SettingsError, match="nothing to train"):
+        Adapter.create(world.sites(), sizes=lambda _: None, generator=torch.Generator())
 
 
 def test_no_sites_is_refused() -> None:
     with pytest.raises(SettingsError, match="nothing to train"):
-        Adapter.create((), dim=4, alpha=1, generator=torch.Generator())
+        Adapter.create((), sizes=Size(4, 1), generator=torch.Generator())
 
 
 def test_a_site_of_another_model_is_refused_by_name(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from lora_lab.network.adapter import Adapter
+from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
+from lora_lab.network.sizes import Size
 from tests.network.models import World
 
 
@@ -27,9 +30,15 @@ def conv_site(dtype: torch.dtype = torch.float32) -> Site:
     return Site("lora_unet_mid_block_attentions_0_proj_in", "unet", "M00", "x", layer, "conv1x1", 6, 10)
 
 
+def wide_site(dtype: torch.dtype = torch.float32, stride: int = 1) -> Site:
+    torch.manual_seed(1)
+    layer = nn.Conv2d(6, 10, 3, stride=stride, padding=1).to(dtype).requires_grad_(False)
+    return Site("lora_unet_mid_block_resnets_0_conv1", "unet", "M00", "x", layer, "conv", 6, 10, (3, 3))
+
+
 def adapter_on(site: Site, dropout: float = 0.0) -> Adapter:
     g = torch.Generator().manual_seed(2)
-    adapter = Adapter.create([site], dim=3, alpha=2.0, dropout=dropout, generator=g)
+    adapter = Adapter.create([site], sizes=Size(3, 2.0), how=Recipe(dropout=dropout), generator=g)
     adapter.parameters()[1].data.normal_(generator=g)
     return adapter
 
@@ -40,6 +49,8 @@ SITES: dict[str, tuple[Callable[..., Site], tuple[int, ...]]] = {
     "linear on rows": (linear_site, (4, 6)),
     "conv": (conv_site, (4, 6, 3, 3)),
     "conv of one": (conv_site, (1, 6, 3, 3)),
+    "3x3": (wide_site, (4, 6, 5, 4)),
+    "3x3 of one with steps of 2": (lambda **how: wide_site(stride=2, **how), (1, 6, 6, 4)),
 }
 
 
@@ -48,8 +59,10 @@ def merged(site: Site, adapter: Adapter, x: Tensor) -> Tensor:
     down, up = (p.double() for p in adapter.parameters())
     weight = site.module.weight.double() + (2.0 / 3 * up.flatten(1) @ down.flatten(1)).view_as(site.module.weight)  # type: ignore[operator,union-attr]
     bias = None if site.module.bias is None else site.module.bias.double()  # type: ignore[union-attr,operator]
-    layer = nn.functional.linear if site.kind == "linear" else nn.functional.conv2d
-    return layer(x.double(), weight, bias)
+    if site.kind == "linear":
+        return nn.functional.linear(x.double(), weight, bias)
+    layer: Any = site.module
+    return nn.functional.conv2d(x.double(), weight, bias, layer.stride, layer.padding)
 
 
 @pytest.mark.parametrize("name", list(SITES))

@@ -15,6 +15,7 @@ openaimodel = pytest.importorskip(
 from lora_lab.families import Family  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
+from lora_lab.network.sizes import Size  # noqa: E402
 from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
 
 
@@ -33,7 +34,7 @@ def ldm_unet(use_checkpoint: bool) -> Any:
 
 def gradients(unet: Any, around: Any) -> list[Any]:
     adapter = Adapter.create(
-        find_sites(unet, (), Family.SD1, "ldm"), dim=2, alpha=2, generator=torch.Generator().manual_seed(1)
+        find_sites(unet, (), Family.SD1, "ldm"), sizes=Size(2, 2), generator=torch.Generator().manual_seed(1)
     )
     generator = torch.Generator().manual_seed(2)
     for parameter in adapter.parameters():

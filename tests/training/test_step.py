@@ -13,6 +13,7 @@ diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed"
 
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
+from lora_lab.network.sizes import Size  # noqa: E402
 from lora_lab.training import objective  # noqa: E402
 from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.conditioning import CaptionEncoder  # noqa: E402
@@ -46,7 +47,7 @@ def settings(**values: Any) -> TrainSettings:
 
 def make(model: TinyModel, s: TrainSettings, precision: Precision | None = None) -> tuple[Adapter, Stepper]:
     sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout)
-    adapter = Adapter.create(sites, dim=DIM, alpha=ALPHA, generator=objective.generator_for("adapter", 5))
+    adapter = Adapter.create(sites, sizes=Size(DIM, ALPHA), generator=objective.generator_for("adapter", 5))
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for parameter in adapter.parameters():
