@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lab.cli.follow import Follow
 from lora_lab.cli.output import Output
-from lora_lab.errors import Interrupted, SettingsError
+from lora_lab.errors import Interrupted, SettingsError, UserError
 
 if TYPE_CHECKING:
+    from lora_lab.host.base import Host
+    from lora_lab.training.jobs import JobQueue
+    from lora_lab.training.run import Run
     from lora_lab.training.settings import TrainSettings
 
 EXAMPLE = "lora-lab train mika.toml --checkpoint model.safetensors --set network_dim=16 --set max_train_epochs=10"
@@ -20,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The settings file, and what it is run on."""
     from lora_lab.training.settings import TrainSettings
 
-    parser.add_argument("settings", type=Path, metavar="SETTINGS", help="a file of ours (TOML, JSON) or a kohya TOML")
+    parser.add_argument(
+        "settings", type=Path, metavar="SETTINGS", nargs="?", help="a file of ours (TOML, JSON) or a kohya TOML"
+    )
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with a run that was broken off: its id, or a part of it, in --out's runs"
+    )
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo checkpoint)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help="change a setting of the file"
@@ -35,13 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Train until it is done or stopped; Ctrl-C stops within one step and keeps what was learnt."""
-    settings = read_settings(args.settings, args.changes, output)
+    if args.settings is None and (args.resume is None or args.changes):
+        raise UserError("there is no settings file", remedy="give one, or --resume RUN alone")
+    settings = read_settings(args.settings, args.changes, output) if args.settings else None
     from lora_lab.host.choose import standalone_host
     from lora_lab.training import jobs
 
     out = args.out.resolve() if args.out else None
     host = standalone_host(args.checkpoint, data_dir=out, prediction_type=args.prediction_type)
-    run = jobs.queue().start(settings, host)
+    run = _begin(jobs.queue(), settings, args.resume, host)
     run.listen(Follow(output))
     stopped = False
     try:
@@ -67,6 +77,14 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     if stopped:
         output.status = Interrupted.exit_status
     return values
+
+
+def _begin(queue: JobQueue, settings: TrainSettings | None, resume: str | None, host: Host) -> Run:
+    """A new run, or the broken-off one."""
+    if resume is not None:
+        return queue.resume(resume, host, settings)
+    assert settings is not None
+    return queue.start(settings, host)
 
 
 def read_settings(path: Path, changes: list[str], output: Output) -> TrainSettings:

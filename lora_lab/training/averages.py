@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 
 class LossAverage:
@@ -12,12 +13,17 @@ class LossAverage:
     the epoch before.
     """
 
-    def __init__(self, batches_per_epoch: int) -> None:
-        self._losses: deque[float] = deque(maxlen=max(1, batches_per_epoch))
+    def __init__(self, batches_per_epoch: int, before: Sequence[float] = ()) -> None:
+        self._losses: deque[float] = deque(before[-max(1, batches_per_epoch) :], maxlen=max(1, batches_per_epoch))
 
     def add(self, loss: float) -> None:
         """One batch's loss."""
         self._losses.append(loss)
+
+    @property
+    def window(self) -> tuple[float, ...]:
+        """The losses that it is the mean of, the oldest first."""
+        return tuple(self._losses)
 
     @property
     def value(self) -> float:

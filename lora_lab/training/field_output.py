@@ -19,6 +19,10 @@ class OutputFields:
         None, "Keep a snapshot every so many epochs; empty keeps only the end.", kind="int", group="output",
         unit="epochs", cost="one more file each", minimum=1,
     )
+    save_state_every_n_steps: int | None = setting(
+        None, "Write down all that the run needs to go on after a crash every so many steps; empty: every 3 minutes.",
+        kind="int", group="output", unit="steps", cost="a file as large as the adapter with its optimizer", minimum=1,
+    )
     save_precision: str = setting(
         "fp16", "Number format in the file; half is half the size and looks the same.", kind="choice", group="output",
         choices=("float", "fp16", "bf16"), kohya_default="float",

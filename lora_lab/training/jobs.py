@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from lora_lab.errors import HostBusyError
 from lora_lab.training.line import WaitingLine
-from lora_lab.training.prepare import check_start
+from lora_lab.training.prepare import Checked, check_start
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.unfinished import Unfinished, check_checkpoint, check_settings, find
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
@@ -42,13 +43,35 @@ class JobQueue:
             SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: it cannot be run like this;
                 nothing was started.
         """
-        checked = check_start(settings, host)
+        return self._begin(check_start(settings, host), host)
+
+    def resume(self, run_id: str, host: Host, settings: TrainSettings | None = None) -> Run:
+        """Go on with a broken-off run from its last state, in its own folder.
+
+        Args:
+            run_id: the name of its folder.
+            host: with the checkpoint that it trains on.
+            settings: what the person believes it to have; None takes its own.
+
+        Raises:
+            SettingsError: there is no such run, or the settings are others.
+            TrainingError: it has no state to go on from.
+            HostBusyError: it is under way, or another checkpoint is loaded.
+            DatasetError, CheckpointError, OutputError: it cannot be run any more.
+        """
+        again = find(host.paths().data_dir, run_id)
+        check_settings(again, settings)
+        checked = check_start(again.settings, host, own=again.standing.session_id)
+        check_checkpoint(again, checked.checkpoint)
+        return self._begin(checked, host, again)
+
+    def _begin(self, checked: Checked, host: Host, again: Unfinished | None = None) -> Run:
         with self._lock:
             taken = {run.checked.outputs.final for run in self._runs if run.status().active}
             if checked.outputs.final in taken:
-                what = f"a run named {settings.output_name} is under way or waiting"
+                what = f"a run named {checked.outputs.name} is under way or waiting"
                 raise HostBusyError(what, remedy="choose another output_name")
-            run = Run(checked, host, next(self._numbers), self._line)
+            run = Run(checked, host, next(self._numbers), self._line, again)
             run.begin()
             self._runs.append(run)
         return run

@@ -32,12 +32,14 @@ from lora_lab.training.events import (
 )
 from lora_lab.training.setup import Session, set_up
 from lora_lab.training.snapshots import Keeper
+from lora_lab.training.state_keeper import StateKeeper
 from lora_lab.training.step import LossIsNan
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import BatchPlan
     from lora_lab.host.base import Host
     from lora_lab.training.prepare import Checked
+    from lora_lab.training.state import State
 
 RETRY_SECONDS = 1.0
 """How often a checkpoint that was exchanged during the run is asked for again."""
@@ -46,13 +48,16 @@ RETRY_SECONDS = 1.0
 class Trainer:
     """One training. Use once: ``for event in Trainer(...).events(): ...``"""
 
-    def __init__(self, checked: Checked, host: Host, folder: Path, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, checked: Checked, host: Host, folder: Path, stop: Callable[[], bool], before: State | None = None
+    ) -> None:
         """
         Args:
             checked: from `prepare.check_start`.
             host: where the live model is.
             folder: of the run, for previews.
             stop: asked after each step; when it says yes, the run ends and keeps what it has.
+            before: the state of this run from when it was broken off; None begins anew.
         """
         self._checked = checked
         self._host = host
@@ -61,9 +66,12 @@ class Trainer:
         self._reason: StopReason = "finished"
         self._session: Session | None = None
         self._keeper: Keeper | None = None
-        self._step = 0
+        self._before = before
+        self._states: StateKeeper | None = None
+        self._step = before.standing.step if before else 0
+        self._epochs_done = before.standing.epochs_done if before else 0
         self._waiting = False
-        self._validations: list[float] = []
+        self._validations: list[float] = list(before.standing.validations) if before else []
         self._previews: list[Path] = []
         self.error: BaseException | None = None
         """Why it failed, without its frames: they would hold on to tensors."""
@@ -86,6 +94,7 @@ class Trainer:
             except BaseException as error:
                 failure = self._judge(error)
             kept = yield from self._keep()
+            yield from self._close_state()
         finally:
             average = self._session.average.value if self._session and self._step else None
             self._release()
@@ -107,20 +116,24 @@ class Trainer:
             session = yield from self._get_ready()
         except HostBusyError as error:
             raise _too_early(error, self._checked) from error
-        yield from self._validate()
-        if self._checked.settings.sample_at_first:
-            yield from self._make_previews("start")
-        for epoch in range(1, session.plan.epochs + 1):
+        if self._before is None:
+            yield from self._validate()
+            if self._checked.settings.sample_at_first:
+                yield from self._make_previews("start")
+        for epoch in range(self._epochs_done + 1, session.plan.epochs + 1):
             yield from self._epoch(epoch)
             if self._must_stop():
                 return
             yield from self._after_epoch(epoch)
+            self._epochs_done = epoch
+            self._save_state()
 
     def _get_ready(self) -> Generator[Event, None, Session]:
         """Set-up and latents. Nothing is learnt yet, so a checkpoint that is exchanged meanwhile ends the run."""
-        session = yield from set_up(self._checked, self._host, self._folder)
+        session = yield from set_up(self._checked, self._host, self._folder, self._before)
         self._session = session
         self._keeper = Keeper(self._checked, self._host, session)
+        self._states = StateKeeper(session, self._folder)
         yield session.started()
         yield from session.cache_latents(self._must_stop)
         return session
@@ -128,7 +141,8 @@ class Trainer:
     def _epoch(self, epoch: int) -> Iterator[Event]:
         """All steps of an epoch, turn by turn; ends early when it must stop."""
         session = self._need_session()
-        pending = deque(session.steps_of(epoch)[: session.plan.steps - self._step])
+        done_of_it = self._step - (epoch - 1) * session.plan.steps_per_epoch
+        pending = deque(session.steps_of(epoch)[: session.plan.steps - self._step + done_of_it][done_of_it:])
         while pending and not self._must_stop():
             try:
                 done = self._turn(epoch, pending)
@@ -140,6 +154,7 @@ class Trainer:
             warning = session.encoder.take_warning()
             if warning:
                 yield Warned(warning)
+            yield from (Warned(text) for text in (self._states.warnings() if self._states else ()))
 
     def _wait(self, error: HostBusyError) -> Iterator[Event]:
         """The person has loaded another checkpoint: say so once, and ask again a little later."""
@@ -163,6 +178,8 @@ class Trainer:
                 for loss in result.losses:
                     session.average.add(loss)
                 session.speed.add(time.monotonic() - began)
+                if self._states is not None:
+                    self._states.after_step(self._step, self._epochs_done, self._validations)
                 used = used or self._host.memory().used
                 done.append(
                     StepDone(
@@ -290,12 +307,26 @@ class Trainer:
             break
         return keeper.newest
 
+    def _save_state(self) -> None:
+        if self._states is not None:
+            self._states.put(self._step, self._epochs_done, self._validations)
+
+    def _close_state(self) -> Iterator[Event]:
+        """A finished run needs no state; one that ended early keeps the newest that is good."""
+        if self._states is None:
+            return
+        good = self._step and not isinstance(self._cause(), LossIsNan)
+        if self._reason != "finished" and good:
+            self._save_state()
+        self._states.close(finished=self._reason == "finished")
+        yield from (Warned(text) for text in self._states.warnings())
+
     def _cause(self) -> BaseException | None:
         return None if self.error is None else self.error.__cause__ or self.error
 
     def _release(self) -> None:
         """Let go of every tensor of ours, so that the memory is the host's again."""
-        self._session = self._keeper = None
+        self._session = self._keeper = self._states = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

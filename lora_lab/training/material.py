@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,16 @@ class Material:
     def pictures(self) -> int:
         """Training pictures, repeats not counted."""
         return sum(not item.subset.regularisation for item in self.train.report.items)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the pictures, their captions, their buckets, repeats or order."""
+        digest = hashlib.sha256()
+        for item, count in epoch_items(self.train.report):
+            picture = item.picture
+            line = [picture.path.name, list(picture.size), picture.caption, list(item.placement.bucket), count]
+            digest.update(json.dumps(line).encode())
+        return digest.hexdigest()[:16]
 
     def prepare(self, encode: Encode, checkpoint: CheckpointInfo, stop: Callable[[], bool]) -> Iterator[Event]:
         """Cache the latents; ends early when `stop` says so.

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_lab.errors import OutputError
+from lora_lab.errors import AdapterFileError, OutputError
 from lora_lab.training.plan import Plan
 from lora_lab.training.settings import TrainSettings
 
@@ -47,12 +47,13 @@ def outputs_of(settings: TrainSettings, lora_dir: Path) -> Outputs:
     return Outputs(Path(settings.output_dir) if settings.output_dir else lora_dir, settings.output_name)
 
 
-def check_outputs(outputs: Outputs, plan: Plan | None = None) -> None:
+def check_outputs(outputs: Outputs, plan: Plan | None = None, own: int | None = None) -> None:
     """Refuse before the training what could not be saved after it.
 
     Args:
         outputs: to be looked at; the folder is made if it is not there.
         plan: when known, its snapshots' names are looked at as well.
+        own: session id of a run that goes on: its own files may be there, and are written over.
 
     Raises:
         OutputError: the folder cannot be made or written to, or a LoRA of that name is there already.
@@ -62,8 +63,21 @@ def check_outputs(outputs: Outputs, plan: Plan | None = None) -> None:
     if plan is not None:
         paths += [outputs.snapshot(epoch) for epoch in plan.snapshot_epochs]
     for path in paths:
-        if path.exists():
+        if path.exists() and not is_of(path, own):
             raise OutputError("a LoRA of that name is there already", file=path, remedy="choose another output_name")
+
+
+def is_of(path: Path, session_id: int | None) -> bool:
+    """Was this LoRA written by the run with that session id?"""
+    if session_id is None:
+        return False
+    from lora_lab.network.streams import TensorFile
+
+    try:
+        with TensorFile(path) as file:
+            return file.metadata.get("ss_session_id") == str(session_id)
+    except AdapterFileError:
+        return False
 
 
 def check_writable(folder: Path) -> None:

@@ -30,8 +30,13 @@ class Checked:
     warnings: tuple[str, ...]
 
 
-def check_start(settings: TrainSettings, host: Host) -> Checked:
+def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> Checked:
     """The quick part: settings, checkpoint, folders. Pictures are scanned in the run itself.
+
+    Args:
+        settings: of the run.
+        host: where it is to train.
+        own: session id of a broken-off run that goes on: its own files may be there.
 
     Raises:
         SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: what is wrong.
@@ -50,7 +55,7 @@ def check_start(settings: TrainSettings, host: Host) -> Checked:
     for name in ("output_dir", "logging_dir"):
         check_allowed(getattr(settings, name), paths)
     outputs = outputs_of(settings, paths.lora_dir)
-    check_outputs(outputs)
+    check_outputs(outputs, own=own)
     return Checked(settings, info, outputs, warnings(settings))
 
 

@@ -11,14 +11,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_lab import __version__
-from lora_lab.errors import LoraLabError, TrainingError
+from lora_lab.errors import HostBusyError, LoraLabError, TrainingError
 from lora_lab.training import settings_file
 from lora_lab.training.board import open_board
+from lora_lab.training.event_log import to_json, told_before
 from lora_lab.training.events import Event, RunEnded, Warned
+from lora_lab.training.folder_lock import FolderLock
 from lora_lab.training.line import WaitingLine
 from lora_lab.training.optimizers import KINDS
 from lora_lab.training.outputs import check_writable
@@ -27,6 +28,7 @@ from lora_lab.training.status import RunStatus, after
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
+    from lora_lab.training.unfinished import Unfinished
 
 Listener = Callable[[Event], None]
 
@@ -36,10 +38,23 @@ LOG = logging.getLogger("lora_lab")
 class Run:
     """A training in a thread of its own. Made by `JobQueue.start`."""
 
-    def __init__(self, checked: Checked, host: Host, number: int, line: WaitingLine) -> None:
+    def __init__(
+        self, checked: Checked, host: Host, number: int, line: WaitingLine, again: Unfinished | None = None
+    ) -> None:
+        """
+        Args:
+            checked: what may start.
+            host: where it trains.
+            number: of the run in this process.
+            line: in which it waits.
+            again: the broken-off run that is to go on; None begins a new one.
+        """
         self.checked = checked
-        self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{number:03d}-{checked.outputs.name}"
-        self.folder = host.paths().data_dir / "runs" / self.id
+        fresh = f"{time.strftime('%Y%m%d-%H%M%S')}-{number:03d}-{checked.outputs.name}"
+        self.id = again.id if again else fresh
+        self.folder = again.folder if again else host.paths().data_dir / "runs" / self.id
+        self._again = again
+        self._lock = FolderLock(self.folder)
         self.error: BaseException | None = None
         """Why it failed; a `LoraLabError` has its exit status."""
         self.had_turn = False
@@ -50,7 +65,7 @@ class Run:
         self._changed = threading.Condition()
         self._events: list[Event] = []
         self._listeners: tuple[Listener, ...] = ()
-        self._status = RunStatus(self.id, checked.outputs.name, self.folder)
+        self._status = told_before(RunStatus(self.id, checked.outputs.name, self.folder), again)
         self._thread = threading.Thread(target=self._work, name=f"lora-lab {self.id}", daemon=True)
 
     def begin(self) -> None:
@@ -58,8 +73,12 @@ class Run:
 
         Raises:
             OutputError: the folder cannot be made; no thread was started.
+            HostBusyError: another process trains in it.
         """
         check_writable(self.folder)
+        if not self._lock.take():
+            what = "this run is under way in another process"
+            raise HostBusyError(what, file=self.folder, remedy="stop it there first")
         settings_file.write(self.checked.settings, self.folder / "settings.json")
         self._line.join(self.id)
         self._thread.start()
@@ -127,15 +146,19 @@ class Run:
         except BaseException as error:
             # The edge of the thread: whatever it was, it is told and logged, never lost.
             self._fail(error, began)
+        finally:
+            self._lock.release()
 
     def _train(self) -> None:
+        from lora_lab.training import state
         from lora_lab.training.loop import Trainer
 
         settings = self.checked.settings
         board, excuse = open_board(settings, KINDS[settings.optimizer_type].adaptive)
         if excuse:
             self._tell(Warned(excuse))
-        trainer = Trainer(self.checked, self._host, self.folder, self._stop.is_set)
+        before = state.read(self.folder) if self._again else None
+        trainer = Trainer(self.checked, self._host, self.folder, self._stop.is_set, before)
         try:
             for event in trainer.events():
                 if trainer.error is not None and self.error is None:
@@ -193,12 +216,3 @@ class Run:
                 file.write(text)
         except OSError as error:
             LOG.warning("%s of run %s cannot be written: %s", name, self.id, error)
-
-
-def to_json(event: Event) -> dict[str, Any]:
-    """An event as one line of events.jsonl: its kind, then its fields."""
-    values = dataclasses.asdict(event)
-    plain = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
-    if isinstance(event, RunEnded):
-        plain["previews"] = [str(path) for path in event.previews]
-    return {"event": type(event).__name__, "time": round(time.time(), 3), **plain}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_lab.errors import TrainingError
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site, find_sites
@@ -24,6 +25,7 @@ from lora_lab.training.plan import Plan, make_plan
 from lora_lab.training.prepare import Checked
 from lora_lab.training.previews import parse_prompts
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.state import Standing, State
 from lora_lab.training.step import Stepper
 from lora_lab.training.turns import Turns
 from lora_lab.training.validation import Validation
@@ -86,20 +88,32 @@ class Session:
         yield from self.material.prepare(self.turns.encode_pixels, self.origin.checkpoint, stop)
 
 
-def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None, Session]:
+def set_up(
+    checked: Checked, host: Host, folder: Path, before: State | None = None
+) -> Generator[Event, None, Session]:
     """Scan the pictures, find the sites, make adapter and optimizer.
+
+    Args:
+        checked: from `prepare.check_start`.
+        host: where the live model is.
+        folder: of the run.
+        before: the state of a broken-off run that is to go on.
 
     Raises:
         DatasetError, SettingsError, OutputError, HostBusyError: it cannot be trained like this.
+        TrainingError: the state does not fit.
     """
     settings, info = checked.settings, checked.checkpoint
-    session_id = new_session_id()
+    stood = None if before is None else before.standing
+    session_id = new_session_id() if stood is None else stood.session_id
     yield Progress("reading the pictures", 0, 1)
-    seed = session_id if settings.seed is None else settings.seed
+    seed = settings.seed if settings.seed is not None else session_id if stood is None else stood.seed
     material = gather(settings, seed, host.paths().data_dir / "latents")
     yield from (Warned(text) for text in material.warnings)
     plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed)
-    check_outputs(checked.outputs, plan)
+    check_outputs(checked.outputs, plan, own=None if stood is None else session_id)
+    if stood is not None:
+        yield from _same_data(stood, plan, material)
     yield Progress("reading the pictures", 1, 1)
     turns = Turns(host, info.identity, checkpointing=settings.gradient_checkpointing)
     clip_skip = settings.clip_skip or host.default_clip_skip()
@@ -111,7 +125,10 @@ def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None,
     check_space(checked.outputs, settings, plan, stepper.parameters)
     turns.adapter, turns.fit = adapter, _Fit(adapter, plan)
     optimizer = f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}"
-    run = RunFacts(session_id, time.time(), clip_skip, chosen.name, optimizer, host.full_hash(info))
+    if before is not None:
+        stepper.restore(before.learning, before.adapter)
+    started = time.time() if stood is None else stood.started_at
+    run = RunFacts(session_id, started, clip_skip, chosen.name, optimizer, host.full_hash(info))
     return Session(
         origin=Origin(settings, plan, info, material.facts, run),
         material=material,
@@ -121,8 +138,24 @@ def set_up(checked: Checked, host: Host, folder: Path) -> Generator[Event, None,
         encoder=encoder,
         previews=Previews(parse_prompts(settings), turns, folder / "previews", clip_skip),
         validation=None if material.validation is None else Validation(material.validation, encoder, chosen),
-        average=LossAverage(plan.batches_per_epoch),
+        average=LossAverage(plan.batches_per_epoch, () if stood is None else stood.losses),
     )
+
+
+def _same_data(stood: Standing, plan: Plan, material: Material) -> Iterator[Event]:
+    """A run goes on with the pictures it began with.
+
+    Raises:
+        TrainingError: there are more or fewer batches than before, so that nobody could say where it stood.
+    """
+    if (plan.steps_per_epoch, plan.steps) != (stood.steps_per_epoch, stood.steps):
+        what = (
+            f"the run had {stood.steps} steps, {stood.steps_per_epoch} an epoch, and would now have {plan.steps}, "
+            f"{plan.steps_per_epoch} an epoch, since the pictures have changed"
+        )
+        raise TrainingError(what, remedy="put the pictures back, or start anew from its last snapshot")
+    if material.fingerprint != stood.dataset:
+        yield Warned("Pictures or captions have changed since this run was broken off: it goes on with the new ones.")
 
 
 def _adapter(settings: TrainSettings, model: LoadedModel, plan: Plan) -> Adapter:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lora_lab.training.events import SnapshotSaved
+from lora_lab.training.outputs import is_of
 from lora_lab.training.precision import DTYPES
 from lora_lab.training.step import LossIsNan
 
@@ -99,7 +100,8 @@ class Keeper:
 
         tensors = {name: tensor.to(self._dtype) for name, tensor in what.tensors.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, tensors, self._session.metadata(what.epoch, what.step))
+        ours = path.exists() and is_of(path, self._session.origin.run.session_id)  # of this run, before it was killed
+        files.write(path, tensors, self._session.metadata(what.epoch, what.step), overwrite=ours)
         self._good_is_saved = self._good_is_saved or what is self._good
         self.newest = path
         self._host.lora_saved(path)

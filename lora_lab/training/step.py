@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from lora_lab.errors import TrainingError
 from lora_lab.training import objective
 from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights
 from lora_lab.training.noise import NoiseOptions
@@ -70,6 +71,30 @@ class Stepper:
     def parameters(self) -> int:
         """Trained numbers."""
         return sum(p.numel() for p in self._parameters)
+
+    def state(self) -> dict[str, Any]:
+        """What the next steps depend on beside the adapter: state_dict of optimizer and scaler."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def restore(self, state: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
+        """Take over the adapter's parameters and what `state` gave, in place.
+
+        Raises:
+            TrainingError: they are those of another adapter or optimizer.
+        """
+        mine = self._adapter.parameters()
+        if [tuple(p.shape) for p in mine] != [tuple(p.shape) for p in parameters]:
+            what = "the state of the run is that of another adapter"
+            raise TrainingError(what, remedy="start anew with these settings")
+        try:
+            self.optimizer.load_state_dict(dict(state["optimizer"]))
+            self._scaler.load_state_dict(dict(state["scaler"]))
+        except (KeyError, ValueError, RuntimeError) as error:
+            what = f"the state of the run is that of another optimizer, {error}"
+            raise TrainingError(what, remedy="start anew with these settings") from error
+        with torch.no_grad():
+            for parameter, value in zip(mine, parameters, strict=True):
+                parameter.copy_(value)
 
     def step(self, model: LoadedModel, batches: Sequence[Batch], step: int) -> StepResult:
         """Do optimizer step number `step` (1-based) on `batches`, whose gradients are averaged.
