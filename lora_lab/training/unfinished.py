@@ -64,6 +64,19 @@ def find(data_dir: Path, run_id: str) -> Unfinished:
     return found
 
 
+def forget(run: Unfinished) -> None:
+    """Take its state away: it cannot go on any more. Its folder, snapshots and pictures stay.
+
+    Raises:
+        HostBusyError: it is under way again.
+    """
+    from lora_lab.training import state
+
+    if in_use(run.folder):
+        raise HostBusyError("this run is under way", file=run.folder, remedy="stop it first")
+    state.remove(run.folder)
+
+
 def _look(folder: Path) -> Unfinished | None:
     from lora_lab.training import state
 

@@ -36,6 +36,7 @@ class Seen:
     made: str = ""
     pictures_done: str = ""
     described: str = ""
+    unfinished: str = ""
     waiting: tuple[run_view.Waiting, ...] = ()
 
 

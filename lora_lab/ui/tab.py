@@ -21,6 +21,7 @@ from lora_lab.ui import (
     regularisation_panel,
     tags_panel,
     train_panel,
+    unfinished_part,
 )
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
@@ -38,6 +39,7 @@ class Panels:
     regularisation: regularisation_panel.RegularisationWidgets
     tags: tags_panel.TagsWidgets
     train: train_panel.TrainWidgets
+    unfinished: unfinished_part.UnfinishedWidgets
 
 
 def build(context: UiContext) -> gr.Blocks:
@@ -63,8 +65,9 @@ def lay_out(context: UiContext) -> Panels:
         with gr.Tab(tags_panel.TITLE, id="tags", elem_id="lora_lab_tags"):
             tags = tags_panel.build(context)
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
+            broken_off = unfinished_part.build()
             train = train_panel.build(context)
-    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train)
+    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train, broken_off)
 
 
 def wire(panels: Panels, context: UiContext) -> None:
@@ -80,6 +83,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     hand = partial(hand_folder, panels=panels)
     on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
+    unfinished_part.wire(panels.unfinished, context)
     sent = [panels.train.fields.widgets[name] for name in (*panels.dataset.fields.widgets, "output_name")]
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}
     send = partial(send_to_train, panels=panels, context=context)
@@ -87,6 +91,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     reg = panels.regularisation
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
+    told += panels.unfinished.watched
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -142,8 +147,10 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     pictures, made = regularisation_panel.refresh(panels.regularisation, seen.made)
     several, done = pictures_panel.refresh(panels.pictures, seen.pictures_done)
     beat = seen.beat + 1
+    broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
     fresh = replace(
-        seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done
+        seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,
+        unfinished=left,
     )  # fmt: skip
     return {
         panels.live.seen: fresh,
@@ -155,4 +162,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **pictures,
         **several,
         **sentences,
+        **broken,
     }
