@@ -35,6 +35,18 @@ class Placement:
         """Left and top of the crop in the resized picture when it is centred."""
         return (self.resized[0] - self.bucket[0]) // 2, (self.resized[1] - self.bucket[1]) // 2
 
+    def told(self, size: Size, flipped: bool) -> Size:
+        """Left and top of the crop as SDXL is told of it, by kohya's rule.
+
+        The picture of `size` is thought to be fitted inside the bucket, and half of what it leaves free is told: 0 on
+        the way that is really cropped, a few pixels on the other. A flipped picture counts from its other side.
+        """
+        width, height = self.bucket
+        ratio = size[0] / size[1]
+        inner = (height * ratio, float(height)) if width / height > ratio else (float(width), width / ratio)
+        left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+        return int(width - (left + inner[0]) if flipped else left), int(top)
+
 
 def make_buckets(options: DatasetOptions) -> list[Size]:
     """All bucket sizes, sorted, sides multiples of bucket_reso_steps between the smallest and the largest side."""

@@ -52,6 +52,8 @@ class Batch:
     """Width, height of the pictures before resizing."""
     crops: list[Size]
     """Left, top of the crop in the resized picture."""
+    told_crops: list[Size]
+    """Left, top as SDXL is told, see `Placement.told`."""
     target_size: Size
     """The bucket."""
 
@@ -147,6 +149,7 @@ class Dataset:
             item_keys=[self._places[id(item)] for item in items],
             original_sizes=[item.picture.size for item in items],
             crops=[view.crop for view in views],
+            told_crops=[view.item.placement.told(view.item.picture.size, view.flipped) for view in views],
             target_size=items[0].placement.bucket,
         )
 

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from lora_lab.errors import AdapterFileError, SettingsError
 from lora_lab.families import Part
 from lora_lab.network import blocks
+from lora_lab.network.attention import OpenedAttention
 from lora_lab.network.lora_file import pieces_from_tensors
 from lora_lab.network.make import fresh
 from lora_lab.network.piece import Factor, Piece
@@ -151,6 +152,8 @@ class Adapter:
         if self.attached_now:
             raise RuntimeError("this adapter is attached already: detach it first")
         try:
+            for attention in self._attentions():
+                attention.open()
             for piece in self.pieces:
                 module = piece.site.module
                 piece.alone = not module._forward_hooks
@@ -163,6 +166,13 @@ class Adapter:
         """Take every hook away; the model is as it was before `attach`. Harmless when it is not attached."""
         while self._handles:
             self._handles.pop().remove()
+        for attention in self._attentions():
+            attention.close()
+
+    def _attentions(self) -> list[OpenedAttention]:
+        """open_clip's attentions that have sites, each once."""
+        found = [piece.site.attention for piece in self.pieces if piece.site.attention is not None]
+        return list({id(attention): attention for attention in found}.values())
 
     @contextmanager
     def attached(self) -> Iterator[Adapter]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lora_lab.errors import AdapterFileError
+from lora_lab.network import names
 from lora_lab.network.lora import LoraPiece
 from lora_lab.network.sites import Site
 
@@ -35,6 +36,9 @@ def pieces_from_tensors(
     """
     found = by_site(tensors)
     known = {site.name for site in sites}
+    ours, theirs = names.generation(known), names.generation(found)
+    if ours and theirs and ours != theirs:
+        raise AdapterFileError(f"this LoRA is for {theirs}, the loaded model is {ours}", file=file, remedy=OTHER_MODEL)
     _refuse_strangers((name for name in found if name not in known), found, file)
     pieces = [_piece(site, found[site.name], file) for site in sites if site.name in found]
     if not pieces:
@@ -45,11 +49,11 @@ def pieces_from_tensors(
 def _refuse_strangers(
     strangers: Iterable[str], found: Mapping[str, Mapping[str, Tensor]], file: str | Path | None
 ) -> None:
-    names = list(strangers)
-    if names:
-        shapes = {suffix: tuple(tensor.shape) for suffix, tensor in found[names[0]].items()}
+    odd = list(strangers)
+    if odd:
+        shapes = {suffix: tuple(tensor.shape) for suffix, tensor in found[odd[0]].items()}
         raise AdapterFileError(
-            f"the loaded model has no site {names[0][:120]} {shapes} ({len(names)} of {len(found)} sites of the file)",
+            f"the loaded model has no site {odd[0][:120]} {shapes} ({len(odd)} of {len(found)} sites of the file)",
             file=file,
             remedy=OTHER_MODEL,
         )

@@ -7,6 +7,9 @@ underscores; its text encoder sites by the paths of transformers' CLIP:
     lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q               SDXL
     lora_te_text_model_encoder_layers_0_self_attn_q_proj                     SDXL: lora_te1_, lora_te2_
 
+open_clip's text encoders (SD2's and SDXL's second, in the webui) say `transformer.resblocks.0.attn`, whose query, key
+and value are one matrix; a file always has transformers' names.
+
 All three families have two residual blocks for each level, so that level i, place j is ldm's input 3i+j+1 and
 output 3i+j.
 """
@@ -14,6 +17,7 @@ output 3i+j.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from lora_lab.families import Family, Layout, Part
 
@@ -40,6 +44,15 @@ _OUTSIDE = {
 
 _RESNET_TO_LDM = {new: old for old, new in _RESNET.items()}
 _OUTSIDE_TO_LDM = {new: old for old, new in _OUTSIDE.items()}
+
+_OPEN_CLIP = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    **{f"attn.{place}_proj": f"self_attn.{place}_proj" for place in ("q", "k", "v", "out")},
+}
+"""Inside a block of open_clip's text encoder -> inside a layer of transformers'."""
 
 _WORDS = (
     "input_blocks middle_block output_blocks down_blocks mid_block up_blocks attentions resnets "
@@ -127,11 +140,11 @@ def disk_name(path: str, part: Part, family: Family, layout: Layout) -> str | No
     """The name on disk of a module.
 
     Args:
-        path: dotted, below the UNet or the text encoder (with or without transformers' leading `text_model`, which
-            its version 5 dropped).
+        path: dotted, below the UNet or the text encoder: transformers' (with or without the leading `text_model`,
+            which its version 5 dropped) or open_clip's.
         part: which network it belongs to.
         family: decides prefix and naming.
-        layout: of the live UNet; text encoders are transformers' in both.
+        layout: of the live UNet; a text encoder's own paths tell whose they are.
 
     Returns:
         e.g. ``lora_unet_mid_block_attentions_0_proj_in``; None if the family has no such layer.
@@ -139,13 +152,19 @@ def disk_name(path: str, part: Part, family: Family, layout: Layout) -> str | No
     prefix = _PREFIXES[family].get(part)
     wanted: str | None = path
     if part != "unet":
-        path = path.removeprefix("transformer.").removeprefix("text_model.")
-        wanted = f"text_model.{path}" if path.startswith("encoder.layers.") else None
+        path = _from_open_clip(path).removeprefix("transformer.").removeprefix("text_model.")
+        wanted = f"text_model.{path}" if path.startswith("encoder.layers.") and "?" not in path else None
     elif layout != disk_layout(family):
         wanted = to_diffusers(path) if layout == "ldm" else to_ldm(path, family)
     elif (to_diffusers(path) if layout == "ldm" else to_ldm(path, family)) is None:
         wanted = None
     return prefix + wanted.replace(".", "_") if prefix and wanted else None
+
+
+def _from_open_clip(path: str) -> str:
+    """open_clip's path in transformers' words; any other path as it is."""
+    found = re.fullmatch(r"(?:model\.)?transformer\.resblocks\.(\d+)\.(.+)", path)
+    return f"encoder.layers.{found[1]}.{_OPEN_CLIP.get(found[2], '?')}" if found else path
 
 
 def split(name: str) -> tuple[Part, str] | None:
@@ -155,6 +174,14 @@ def split(name: str) -> tuple[Part, str] | None:
             path = dotted(name.removeprefix(prefix))
             return (part, path) if path else None
     return None
+
+
+def generation(found: Iterable[str]) -> str | None:
+    """Whose names these are: `SDXL`, or `SD1 or SD2`, which share theirs; None if they say nothing."""
+    heads = {"_".join(name.split("_", 3)[:3]) for name in found}
+    if heads & {"lora_unet_input", "lora_unet_middle", "lora_unet_output", "lora_te1_text", "lora_te2_text"}:
+        return "SDXL"
+    return "SD1 or SD2" if heads & {"lora_unet_down", "lora_unet_mid", "lora_unet_up", "lora_te_text"} else None
 
 
 def _parts() -> list[tuple[str, Part]]:

@@ -65,6 +65,9 @@ class Piece(ABC):
         strength = self.strength
         if strength is None or (self.dropping and self.how.module_dropout and self._left_out()):
             return None
+        if self.site.words_first and (self.dropping or not isinstance(strength, float)):
+            # What is drawn or given by sample finds the samples first, as in every other layer.
+            return self.add(output.transpose(0, 1), args[0].transpose(0, 1).contiguous(), strength).transpose(0, 1)
         return self.add(output, args[0], strength)
 
     def _left_out(self) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 from lora_lab.errors import CheckpointError
 from lora_lab.families import Family, Layout, Part
 from lora_lab.network import blocks, names
+from lora_lab.network.attention import OpenedAttention, layers
 from lora_lab.network.reach import LIERLA, Reach
 
 SiteKind = Literal["linear", "conv1x1", "conv", "norm"]
@@ -44,6 +45,18 @@ class Site:
     out_features: int
     kernel: tuple[int, int] = (1, 1)
     """Height and width of a convolution's kernel."""
+    attention: OpenedAttention | None = None
+    """open_clip's attention that must be open for `module`, one of its views, to be called."""
+
+    @property
+    def anchor(self) -> nn.Module:
+        """A module of the live model itself: `module`, or what it is a view of."""
+        return self.module if self.attention is None else self.attention.attention
+
+    @property
+    def words_first(self) -> bool:
+        """Are the layer's rows ordered as (t, b, c), as open_clip does, and not as (b, t, c)?"""
+        return ".resblocks." in f".{self.path}"
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +78,7 @@ def find_sites(
 
     Args:
         unet: ldm's `UNetModel` or diffusers' `UNet2DConditionModel`.
-        text_encoders: transformers' `CLIPTextModel`: one for SD1, two for SDXL.
+        text_encoders: transformers' `CLIPTextModel` or open_clip's `CLIP`: one for SD1 and SD2, two for SDXL.
         family: decides the names.
         layout: of the UNet's module paths.
         parts: which networks are wanted; None takes all that are given. One that the reach leaves out has no sites.
@@ -73,6 +86,7 @@ def find_sites(
 
     Returns:
         SD1: 192 sites of the UNet (160 linear, 32 convolutions) and 72 of the text encoder; with C3Lier 278 and 72.
+        SD2: 192 and 138; SDXL: 722, 72 and 192.
 
     Raises:
         CheckpointError: a wanted part has no layer that could take a piece.
@@ -100,13 +114,23 @@ def _order(site: Site) -> tuple[tuple[int, str], list[tuple[int, str]]]:
 
 
 def _sites_of(root: nn.Module, part: Part, family: Family, layout: Layout, reach: Reach) -> Iterator[Site]:
-    for path, module in root.named_modules():
+    unused = _unused(root, part, family)
+    for path, module, attention in layers(root):
         sizes = _sizes(module)
-        if sizes is None:
+        if sizes is None or path.startswith(unused):
             continue
         name = names.disk_name(path, part, family, layout)
         if name and reach.takes(name, part, family, sizes[0]):
-            yield Site(name, part, blocks.block_of_name(name, family), path, module, *sizes)
+            block = blocks.block_of_name(name, family)
+            yield Site(name, part, block, path, module, *sizes, attention=attention)
+
+
+def _unused(root: nn.Module, part: Part, family: Family) -> tuple[str, ...]:
+    """SD2 takes its text states before the last block, so that block of open_clip's is never run."""
+    blocks_of = getattr(getattr(root, "transformer", None), "resblocks", None)
+    if part == "unet" or family is not Family.SD2 or blocks_of is None:
+        return ()
+    return (f"transformer.resblocks.{len(blocks_of) - 1}.",)
 
 
 def _sizes(module: nn.Module) -> tuple[SiteKind, int, int, tuple[int, int]] | None:

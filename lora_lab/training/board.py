@@ -11,7 +11,7 @@ from lora_lab.training.events import Event, StepDone, Validated
 if TYPE_CHECKING:
     from lora_lab.training.settings import TrainSettings
 
-LABELS = {"unet": "unet", "text_encoder": "textencoder"}
+LABELS = {"unet": "unet", "text_encoder": "textencoder", "text_encoder_2": "textencoder2"}
 """kohya's names of the groups in its charts."""
 
 

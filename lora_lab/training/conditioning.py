@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from lora_lab.host.base import Conditioning
 from lora_lab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from lora_lab.dataset.dataset import Batch
     from lora_lab.host.base import LoadedModel
 
 KEPT_CAPTIONS = 2000
@@ -67,6 +69,19 @@ class CaptionEncoder:
             if cut:
                 self._too_long = caption
         return model.encode_tokens(tokens, self._clip_skip)
+
+
+def sized(conditioning: Conditioning, batch: Batch) -> Conditioning:
+    """With the sizes of the batch's pictures, where the checkpoint wants them (SDXL's does)."""
+    if conditioning.pooled is None:
+        return conditioning
+    width, height = batch.target_size
+    rows = [
+        (size[1], size[0], crop[1], crop[0], height, width)
+        for size, crop in zip(batch.original_sizes, batch.told_crops, strict=True)
+    ]
+    device = conditioning.context.device
+    return dataclasses.replace(conditioning, size_ids=torch.tensor(rows, dtype=torch.int64, device=device))
 
 
 def _joined(parts: Sequence[Conditioning], device: torch.device) -> Conditioning:

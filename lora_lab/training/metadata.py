@@ -118,7 +118,7 @@ class Origin:
             "network_dim": s.network_dim,
             "network_alpha": s.network_alpha or float(s.network_dim),
             "network_dropout": s.network_dropout or None,
-            "clip_skip": self.run.clip_skip,
+            "clip_skip": self.run.clip_skip if info.family is Family.SD1 else None,
             "max_token_length": s.max_token_length,
         }
         if info.vae_name:
@@ -134,7 +134,7 @@ class Origin:
         return {
             "learning_rate": first if s.learning_rate is None else s.learning_rate,
             "unet_lr": rates.get("unet"),
-            "text_encoder_lr": rates.get("text_encoder"),
+            "text_encoder_lr": _text_rates(rates),
             "optimizer": self.run.optimizer + (f"({listed})" if listed else ""),
             "lr_scheduler": s.lr_scheduler,
             "lr_scheduler_num_cycles": s.lr_scheduler_num_cycles,
@@ -209,8 +209,9 @@ class Origin:
             "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(finished)),
             "resolution": f"{width}x{height}",
             "prediction_type": "v" if info.prediction_type == "v_prediction" else "epsilon",
-            "encoder_layer": str(self.run.clip_skip),
         }
+        if info.family is Family.SD1:
+            spec["encoder_layer"] = str(self.run.clip_skip)
         if s.training_comment:
             spec["description"] = s.training_comment
         return spec
@@ -231,6 +232,13 @@ def base_model_version(info: CheckpointInfo) -> str:
     if info.family is Family.SD2:
         return "sd_v2_v" if info.prediction_type == "v_prediction" else "sd_v2"
     return {Family.SD1: "sd_v1", Family.SDXL: "sdxl_base_v1-0"}[info.family]
+
+
+def _text_rates(rates: Mapping[str, float]) -> float | list[float] | None:
+    """kohya's way: one rate, or a list where SDXL's second text encoder has its own."""
+    if "text_encoder_2" not in rates:
+        return rates.get("text_encoder")
+    return [rates.get("text_encoder", 0.0), rates["text_encoder_2"]]
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - whatever a setting holds

@@ -22,7 +22,7 @@ class Group:
     """A part of the adapter with its own learning rate."""
 
     name: str
-    """`unet` or `text_encoder` (SDXL's two share it)."""
+    """`unet`, `text_encoder` (SDXL's two share it), or `text_encoder_2` where that has a rate of its own."""
     learning_rate: float
 
 
@@ -44,6 +44,8 @@ class Plan:
     snapshot_epochs: tuple[int, ...]
     """Epochs after which a snapshot is kept; the last epoch is not among them, it gives the final file."""
     seed: int
+    shared: bool = True
+    """Do SDXL's two text encoders share a group?"""
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -53,12 +55,14 @@ class Plan:
         if "unet" in names:
             parts.add("unet")
         if "text_encoder" in names:
-            parts.update(("text_encoder", "text_encoder_2"))
+            parts.add("text_encoder")
+        if "text_encoder_2" in names or ("text_encoder" in names and self.shared):
+            parts.add("text_encoder_2")
         return frozenset(parts)
 
     def trains(self, group: str) -> bool:
-        """Is `unet` or `text_encoder` trained?"""
-        return any(g.name == group for g in self.groups)
+        """Is `unet` or `text_encoder` (any of them) trained?"""
+        return any(g.name.startswith(group) for g in self.groups)
 
 
 def make_plan(settings: TrainSettings, batches_per_epoch: int, seed: int = 0) -> Plan:
@@ -82,6 +86,7 @@ def make_plan(settings: TrainSettings, batches_per_epoch: int, seed: int = 0) ->
         groups=groups_of(settings),
         snapshot_epochs=tuple(range(every, epochs, every)) if every else (),
         seed=seed if settings.seed is None else settings.seed,
+        shared=settings.text_encoder_lr2 is None,
     )
 
 
@@ -125,7 +130,10 @@ def groups_of(settings: TrainSettings) -> tuple[Group, ...]:
 
     text = 0.0 if settings.network_train_unet_only else rate(settings.text_encoder_lr, kind.text_encoder_lr)
     unet = 0.0 if settings.network_train_text_encoder_only else rate(settings.unet_lr, kind.unet_lr)
-    return tuple(g for g in (Group("text_encoder", text), Group("unet", unet)) if g.learning_rate > 0)
+    own = settings.text_encoder_lr2
+    text2 = 0.0 if own is None or settings.network_train_unet_only else own
+    groups = (Group("text_encoder", text), Group("text_encoder_2", text2), Group("unet", unet))
+    return tuple(g for g in groups if g.learning_rate > 0)
 
 
 def options_of(settings: TrainSettings, seed: int = 0) -> DatasetOptions:

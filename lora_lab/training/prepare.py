@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_lab.errors import CheckpointError, DatasetError, HostBusyError, OutputError
-from lora_lab.families import Family
+from lora_lab.errors import DatasetError, HostBusyError, OutputError
 from lora_lab.training.checks import check, warnings
+from lora_lab.training.checks.family import check_family, family_warnings
 from lora_lab.training.checks.noise import check_prediction
 from lora_lab.training.outputs import Outputs, check_outputs, outputs_of
 from lora_lab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from lora_lab.host.base import CheckpointInfo, Host, HostPaths
-
-SUPPORTED = frozenset({Family.SD1})
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,7 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
     info = host.current()
     if info is None:
         raise HostBusyError("no checkpoint is loaded", remedy="load one, then start again")
-    if info.family not in SUPPORTED:
-        what = f"{info.family.value} checkpoints cannot be trained on yet"
-        raise CheckpointError(what, file=info.name, remedy="load one of Stable Diffusion 1")
+    check_family(settings, info)
     check_prediction(settings, info.prediction_type)
     paths = host.paths()
     for name in ("train_data_dir", "reg_data_dir", "validation_data_dir"):
@@ -56,7 +52,7 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
         check_allowed(getattr(settings, name), paths)
     outputs = outputs_of(settings, paths.lora_dir)
     check_outputs(outputs, own=own)
-    return Checked(settings, info, outputs, warnings(settings))
+    return Checked(settings, info, outputs, (*warnings(settings), *family_warnings(settings, info.family)))
 
 
 def _check_folder(name: str, value: str, paths: HostPaths) -> None:

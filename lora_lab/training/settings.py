@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lora_lab.errors import SettingsError
 from lora_lab.training.field_captions import CaptionFields
 from lora_lab.training.field_data import DataFields
+from lora_lab.training.field_family import FamilyFields
 from lora_lab.training.field_learning import LearningFields
 from lora_lab.training.field_network import NetworkFields
 from lora_lab.training.field_noise import NoiseFields
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings(
-    OutputFields, SpeedFields, NoiseFields, LearningFields, NetworkFields, CaptionFields, DataFields
+    OutputFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, NetworkFields, CaptionFields, DataFields
 ):  # fmt: skip
     """Everything a person may choose for a run. Frozen: what is worked out from it stands in a `Plan`.
 
@@ -64,7 +65,7 @@ class TrainSettings(
                 or out of its range.
         """
         known: dict[str, Any] = {}
-        for name, value in values.items():
+        for name, value in two_rates(values).items():
             spec = cls.spec(name)
             if spec.name in known:
                 raise SettingsError(f"{spec.name} is given twice", remedy=f"leave out {name}")
@@ -97,6 +98,22 @@ class TrainSettings(
                 value = value[0] if value[0] == value[1] else list(value)
             result[spec.name] = list(value) if isinstance(value, tuple) else value
         return result
+
+
+def two_rates(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """kohya's list of two rates in text_encoder_lr, parted: the second is SDXL's second text encoder's.
+
+    Raises:
+        SettingsError: a list of another length.
+    """
+    rates = values.get("text_encoder_lr")
+    if not isinstance(rates, (list, tuple)):
+        return values
+    if len(rates) not in (1, 2):
+        what = f"text_encoder_lr has {len(rates)} rates"
+        raise SettingsError(what, remedy="give one, or two for the two text encoders of SDXL")
+    more = {"text_encoder_lr2": rates[1]} if len(rates) == 2 and rates[0] != rates[1] else {}
+    return {**values, "text_encoder_lr": rates[0], **more}
 
 
 def unknown(name: str) -> SettingsError:

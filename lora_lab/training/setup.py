@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_lab.errors import TrainingError
+from lora_lab.families import Family
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site, find_sites
@@ -116,7 +117,7 @@ def set_up(
         yield from _same_data(stood, plan, material)
     yield Progress("reading the pictures", 1, 1)
     turns = Turns(host, info.identity, checkpointing=settings.gradient_checkpointing)
-    clip_skip = settings.clip_skip or host.default_clip_skip()
+    clip_skip = (settings.clip_skip or host.default_clip_skip()) if info.family is Family.SD1 else 1
     with turns.training() as model:
         adapter = _adapter(settings, model, plan)
         chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
@@ -178,7 +179,7 @@ class _Fit:
         self._plan = plan
 
     def __call__(self, model: LoadedModel) -> None:
-        mine = {id(site.module) for site in self._adapter.sites[:1] + self._adapter.sites[-1:]}
+        mine = {id(site.anchor) for site in self._adapter.sites[:1] + self._adapter.sites[-1:]}
         if mine <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}:
             return
         self._adapter.rebind(_sites(model, self._plan))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lora_lab.errors import TrainingError
 from lora_lab.training import objective
+from lora_lab.training.conditioning import sized
 from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights
 from lora_lab.training.noise import NoiseOptions
 from lora_lab.training.optimizers import ParamGroups, build, rates
@@ -124,7 +125,8 @@ class Stepper:
         first = 0
         for batch in batches:
             with self._precision.context(model.device):
-                loss = self.loss(model, batch, self._encoder(model, batch.captions), step, first)
+                told = sized(self._encoder(model, batch.captions), batch)
+                loss = self.loss(model, batch, told, step, first)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise LossIsNan
@@ -190,9 +192,11 @@ def _named(kind: type, settings: TrainSettings) -> dict[str, Any]:
 
 def parameter_groups(plan: Plan, adapter: Adapter) -> ParamGroups:
     """The adapter's parameters by part, with the base rates; parts without a parameter are left out."""
+    second = adapter.parameters("text_encoder_2")
     members = {
         "unet": adapter.parameters("unet"),
-        "text_encoder": [*adapter.parameters("text_encoder"), *adapter.parameters("text_encoder_2")],
+        "text_encoder": [*adapter.parameters("text_encoder"), *(second if plan.shared else [])],
+        "text_encoder_2": second,
     }
     return [
         {"name": group.name, "params": members[group.name], "lr": group.learning_rate}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lora_lab.training import objective
+from lora_lab.training.conditioning import sized
 from lora_lab.training.step import denoising_losses
 
 if TYPE_CHECKING:
@@ -75,5 +76,6 @@ class Validation:
         noise = torch.stack([torch.randn(shape, generator=g) for g in generators])
         draw = objective.Draw(noise, torch.full((len(generators),), timestep, dtype=torch.int64))
         with torch.no_grad(), self._precision.context(model.device):
-            losses = denoising_losses(model, batch.latents, draw, self._encoder(model, batch.captions))
+            told = sized(self._encoder(model, batch.captions), batch)
+            losses = denoising_losses(model, batch.latents, draw, told)
         return [float(loss) for loss in losses]

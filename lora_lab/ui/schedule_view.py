@@ -11,8 +11,8 @@ from lora_lab.ui.words import esc, tag
 
 POINTS = 320
 """Of a line: about one for every second unit of the chart's width."""
-CSS = {"unet": "lora-lab-average", "text_encoder": "lora-lab-validation"}
-NAMES = {"unet": "UNet", "text_encoder": "text encoder"}
+CSS = {"unet": "lora-lab-average", "text_encoder": "lora-lab-validation", "text_encoder_2": "lora-lab-loss"}
+NAMES = {"unet": "UNet", "text_encoder": "text encoder", "text_encoder_2": "second text encoder"}
 MOST_EPOCHS = 40
 """More lines than that hide the curve."""
 

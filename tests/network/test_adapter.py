@@ -258,8 +258,11 @@ def test_no_sites_is_refused() -> None:
 
 def test_a_site_of_another_model_is_refused_by_name(world: World) -> None:
     tensors = world.adapter().to_tensors()
-    with pytest.raises(AdapterFileError, match=r"no site lora_unet_input_blocks_4_1_proj_in .*1 of 1 sites"):
+    with pytest.raises(AdapterFileError, match=r"this LoRA is for SDXL, the loaded model is SD1 or SD2"):
         Adapter.from_tensors(world.sites(), {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": torch.ones(4, 8)})
+    stranger = "lora_unet_down_blocks_3_attentions_0_proj_in"
+    with pytest.raises(AdapterFileError, match=f"no site {stranger} .*1 of 1 sites"):
+        Adapter.from_tensors(world.sites(), {f"{stranger}.lora_down.weight": torch.ones(4, 8)})
     key = "lora_unet_mid_block_attentions_0_proj_in"
     wide = {**tensors, f"{key}.lora_down.weight": torch.ones(4, 320, 1, 1)}
     sizes = r"is 64 to 64 wide .* down \(4, 320, 1, 1\) and up \(64, 4, 1, 1\)"

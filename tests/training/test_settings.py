@@ -278,7 +278,7 @@ def test_a_kohya_file_keeps_kohyas_defaults_and_lists_what_is_skipped(tmp_path: 
     path.write_text(KOHYA, encoding="utf-8")
     found = TrainSettings.from_file(path)
     s = found.settings
-    assert found.skipped == ("network_module", "pretrained_model_name_or_path", "v2")
+    assert found.skipped == ("network_module", "pretrained_model_name_or_path")
     assert all(name in found.note for name in found.skipped)
     assert (s.network_dim, s.network_alpha, s.resolution, s.caption_extension) == (64, 1, (512, 768), ".txt")
     assert (s.max_train_epochs, s.max_train_steps, s.save_every_n_epochs) == (4, None, None)

@@ -68,14 +68,14 @@ class TinyModel(LoadedModel):
     """The live model. `during` is called at each forward of the UNet, to make it fail."""
 
     layout = "diffusers"
+    family = Family.SD1
 
     def __init__(self, prediction_type: PredictionType = "epsilon") -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.unet = tiny_unet().eval()
-            self.text_encoders = (tiny_text_encoder().eval(),)
+            self.unet, self.text_encoders = self.networks()
             self.vae = tiny_vae().eval()
-        self.info = CheckpointInfo("tiny.safetensors", "tiny|1", Family.SD1, prediction_type, short_hash="0badf00d")
+        self.info = CheckpointInfo("tiny.safetensors", "tiny|1", self.family, prediction_type, short_hash="0badf00d")
         self.alphas_cumprod = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
         self.device = torch.device("cpu")
         self.dtype = torch.float32
@@ -84,6 +84,10 @@ class TinyModel(LoadedModel):
         self.during: Callable[[], None] = lambda: None
         self.drawing: Callable[[], None] = lambda: None
         self.forwards = 0
+
+    def networks(self) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+        """UNet and text encoders, drawn from torch's generator."""
+        return tiny_unet().eval(), (tiny_text_encoder().eval(),)
 
     @property
     def roots(self) -> tuple[nn.Module, ...]:
@@ -132,8 +136,80 @@ class TinyModel(LoadedModel):
         return PreviewResult((Image.fromarray(array),), (request.prompts[0],))
 
 
+class TinySd2(TinyModel):
+    """SD2's shape: linear layers around the transformers, states from a text encoder that lacks its last layer."""
+
+    family = Family.SD2
+
+    def __init__(self, prediction_type: PredictionType = "v_prediction") -> None:
+        super().__init__(prediction_type)
+
+    def networks(self) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+        unet = diffusers.UNet2DConditionModel(
+            block_out_channels=(32, 32, 64, 64), cross_attention_dim=WIDTH, attention_head_dim=(4, 4, 8, 8),
+            sample_size=8, use_linear_projection=True,
+        )
+        return unet.eval(), (tiny_text_encoder().eval(),)
+
+    def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
+        return super().encode_tokens(tokens)
+
+
+class TinySdxl(TinyModel):
+    """SDXL's shape with all 722 sites of its UNet, two text encoders of two layers, and its size conditioning."""
+
+    family = Family.SDXL
+
+    def networks(self) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+        unet = diffusers.UNet2DConditionModel(**SDXL_UNET)
+        config = transformers.CLIPTextConfig(
+            vocab_size=1000, hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            bos_token_id=998, eos_token_id=999, pad_token_id=0, projection_dim=WIDTH, hidden_act="gelu",
+        )
+        return unet.eval(), (tiny_text_encoder().eval(), transformers.CLIPTextModelWithProjection(config).eval())
+
+    def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
+        found = super().tokenize(captions, max_token_length)
+        second = found.ids[0].clone()
+        second[(second == 999).cumsum(-1) > 1] = 0  # zeros after the first end of each chunk
+        return TokenBatch((found.ids[0], second), found.lengths)
+
+    def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
+        count, chunks, length = tokens.ids[0].shape
+        rows = [ids.reshape(-1, length) for ids in tokens.ids]
+        one, two = (e(r, output_hidden_states=True) for e, r in zip(self.text_encoders, rows, strict=False))
+        context = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], 2).reshape(count, chunks * length, -1)
+        return Conditioning(context, two.text_embeds.reshape(count, chunks, -1)[:, 0])
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        self.forwards += 1
+        self.during()
+        sizes = conditioning.size_ids
+        if sizes is None:  # a preview of `generate`
+            side = 8 * latents.shape[-1]
+            sizes = torch.tensor([[side, side, 0, 0, side, side]]).repeat(len(latents), 1)
+        more = {"text_embeds": conditioning.pooled, "time_ids": sizes}
+        return self.unet(latents, timesteps, conditioning.context, added_cond_kwargs=more).sample
+
+
+SDXL_UNET: dict[str, Any] = {
+    "block_out_channels": (32, 32, 64),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (2, 4, 8),
+    "cross_attention_dim": 2 * WIDTH,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": WIDTH + 6 * 256,
+    "sample_size": 8,
+}
+"""diffusers' configuration of a narrow SDXL UNet."""
+
+
 class TinyHost(Host):
-    """Lends one `TinyModel`."""
+    """Lends one `TinyModel` (or `TinySd2`, `TinySdxl`)."""
 
     def __init__(self, folder: Path, model: TinyModel | None = None) -> None:
         self.kind = "standalone"
