@@ -8,15 +8,14 @@ resize   128 to 32, counted in the same way
 merge    one rank 32 LoRA into a full-size SD1.5 checkpoint in fp16, against a copy of that file, both flushed
 memory   peak of each tool on SDXL-sized files in a process of its own, less the largest tensor (needs 25 GB of disk)
 
-`--peer` names a checkout of kohya-ss/sd-scripts: `extract_linear` of its networks/resize_lora.py is then what we are
-measured against; its extraction calls the same full SVD on the same matrices. Without it that SVD is called directly.
-A rank-32 extraction of the largest layers takes the peer most of a minute each, so rounds are few.
+`--peer` names a checkout of kohya-ss/sd-scripts, whose own `svd` (extract_lora_from_models.py) and `extract_linear`
+(resize_lora.py) are then what we are measured against; without it the full SVD that they call. The largest layers take
+the peer most of a minute each, so rounds are few.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
 import shutil
@@ -30,14 +29,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import surgery_peer
 from benchmarks.harness import Figure, interleave, parser, ratios, show
 from lora_lab.families import Family
 from lora_lab.network.header import TensorSpec
 from lora_lab.network.names import to_ldm
 from lora_lab.network.streams import TensorWriter
 from lora_lab.surgery import places
+from lora_lab.surgery.compress import Compression, Compressor
+from lora_lab.surgery.extract import ExtractRequest
+from lora_lab.surgery.extract import extract as extract_files
 from lora_lab.surgery.into_checkpoint import MergeRequest, merge_into_checkpoint
 from lora_lab.surgery.lowrank import factor, factor_product
+from lora_lab.surgery.outcome import Tally
+from lora_lab.surgery.ranks import RankRule
+from lora_lab.surgery.spool import Heap, Spool
 from lora_lab.surgery.uses import AdapterUse
 
 PARTS = ("quality", "extract", "resize", "merge", "memory")
@@ -65,26 +71,6 @@ def changed(m: int, n: int) -> Tensor:
     return 0.02 * noise(m, 24) @ noise(24, n, seed=1) / 24**0.5 + 0.005 * noise(m, n, seed=2)
 
 
-Extract = Callable[[Tensor, int], object]
-
-
-def peer_extract(folder: Path | None) -> tuple[str, Extract]:
-    """kohya's function, taken out of its file (which imports a whole trainer), or the SVD that it calls."""
-    if folder is None:
-        return "torch.linalg.svd (full, as kohya's)", lambda matrix, rank: torch.linalg.svd(matrix)
-    source = (folder / "networks" / "resize_lora.py").read_text(encoding="utf-8")
-    wanted = {"extract_linear", "rank_resize", "index_sv_ratio", "index_sv_cumulative", "index_sv_fro"}
-    nodes = [
-        node
-        for node in ast.parse(source).body
-        if (isinstance(node, ast.FunctionDef) and node.name in wanted)
-        or (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MIN_SV")
-    ]
-    scope: dict[str, Any] = {"torch": torch}
-    exec(compile(ast.Module(nodes, []), "resize_lora.py", "exec"), scope)
-    return "kohya's extract_linear", lambda matrix, rank: scope["extract_linear"](matrix, rank, None, None, "cpu")
-
-
 def quality() -> Iterator[Figure]:
     """Residuals against the full SVD's."""
     for name, matrix, bar in (
@@ -99,55 +85,79 @@ def quality() -> Iterator[Figure]:
             yield Figure(f"residual above the best, {name}, rank {rank}", (1000 * (value - 1),), "per mille", bar)
 
 
-def counted(args: argparse.Namespace, ours: Callable[[int, int], Callable[[], object]], peer: Extract,
-            dense: Callable[[int, int], Tensor]) -> tuple[tuple[float, ...], list[float]]:  # fmt: skip
-    """Ratio of the summed times, and our seconds for a whole file."""
+Pair = tuple[Callable[[], object], Callable[[], object]]
+
+
+def counted(args: argparse.Namespace, pair: Callable[[int, int], Pair]) -> tuple[list[float], list[float]]:
+    """Our seconds and the peer's for a whole file, round by round: one matrix of each shape, times its count."""
     mine, theirs = [0.0] * args.rounds, [0.0] * args.rounds
     for (m, n), count in shapes().items():
-        matrix = dense(m, n)
-
-        def full(matrix: Tensor = matrix) -> object:
-            return peer(matrix, 32)
-
-        seconds = interleave(args.rounds, {"ours": ours(m, n), "peer": full}, clock=args.clock, warm_up=0)
+        ours, peer = pair(m, n)
+        seconds = interleave(args.rounds, {"ours": ours, "peer": peer}, clock=args.clock, warm_up=0)
         mine = [total + count * one for total, one in zip(mine, seconds["ours"], strict=True)]
         theirs = [total + count * one for total, one in zip(theirs, seconds["peer"], strict=True)]
-    return ratios(mine, theirs), mine
+    return mine, theirs
 
 
 def extract(args: argparse.Namespace) -> Iterator[Figure]:
-    """The factors of every layer."""
-    name, peer = peer_extract(args.peer)
+    """Every layer from its two weights to the rounded factors, and the whole tool on full-size files."""
+    name, peer = surgery_peer.extract(args.peer)
+    how = Compression(RankRule("fixed", 32))
 
-    def ours(m: int, n: int) -> Callable[[], object]:
-        matrix = changed(m, n)
-        return lambda: factor(matrix, 32).cut(32)
+    def pair(m: int, n: int) -> Pair:
+        base = 0.03 * noise(m, n, seed=7)
+        tuned = base + changed(m, n)
 
-    ratio, seconds = counted(args, ours, peer, changed)
-    yield Figure(f"extract SD1.5, rank 32, ours / {name}", ratio, at_most=1 / 20)
-    yield Figure("extract SD1.5, rank 32, ours", tuple(seconds), "s")
+        def ours() -> None:
+            with Spool(Path(tempfile.gettempdir()) / "unwritten.safetensors") as spool, Heap(spool.path.parent) as heap:
+                to = Compressor(how, spool, heap, Tally(), Family.SD1)
+                to.add_matrix("lora_unet_mid_block_attentions_0_proj_in", tuned - base)
+
+        return ours, lambda: peer(base, tuned, 32)
+
+    mine, theirs = counted(args, pair)
+    yield Figure(f"extract SD1.5, rank 32, all layers, ours / {name}", ratios(mine, theirs), at_most=1 / 20)
+    yield Figure("extract SD1.5, rank 32, all layers, ours", tuple(mine), "s")
+    yield Figure(f"extract SD1.5, rank 32, all layers, {name}", tuple(theirs), "s")
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        whole = whole_extract(args, Path(folder))
+        yield Figure("the whole tool on 2 GB files, reading and writing too", whole, "s")
+        yield Figure(f"the whole tool / {name}, all layers", ratios(whole, theirs), at_most=1 / 20)
+    if args.peer:
+        base, tuned = 0.03 * noise(1280, 1280, seed=7), 0.03 * noise(1280, 1280, seed=7) + changed(1280, 1280)
+        up, down = (part.float() for part in peer(base, tuned, 32) or ())
+        best = torch.linalg.svdvals((tuned - base).double())[32:].square().sum().sqrt()
+        value = float((tuned - base - up @ down).norm() / best)
+        yield Figure(f"residual above the best, {name} (its clamp), 1280 x 1280", (1000 * (value - 1),), "per mille")
+
+
+def whole_extract(args: argparse.Namespace, folder: Path) -> tuple[float, ...]:
+    """Seconds of the tool from two full-size checkpoints to the LoRA."""
+    for file, seed in (("base", 0), ("tuned", 1)):
+        write_checkpoint(folder / f"{file}.safetensors", Family.SD1, seed)
+    paths = (folder / f"{file}.safetensors" for file in ("base", "tuned", "lora"))
+    request = ExtractRequest(*paths, Compression(RankRule("fixed", 32)), force=True)
+    return tuple(interleave(args.rounds, {"ours": lambda: extract_files(request)}, clock=args.clock, warm_up=0)["ours"])
 
 
 def resize(args: argparse.Namespace) -> Iterator[Figure]:
     """128 to 32. The peer multiplies the factors out first, which is not counted."""
-    name, peer = peer_extract(args.peer)
+    name, peer = surgery_peer.resize(args.peer)
 
-    def ours(m: int, n: int) -> Callable[[], object]:
+    def pair(m: int, n: int) -> Pair:
         up, down = noise(m, 128), noise(128, n, seed=1)
-        return lambda: factor_product(up, down).cut(32)
+        dense = up @ down
+        return lambda: factor_product(up, down).cut(32), lambda: peer(dense, 32)
 
-    def dense(m: int, n: int) -> Tensor:
-        return noise(m, 128) @ noise(128, n, seed=1)
-
-    ratio, seconds = counted(args, ours, peer, dense)
-    yield Figure(f"resize SD1.5, 128 to 32, ours / {name}", ratio, at_most=1 / 30)
-    yield Figure("resize SD1.5, 128 to 32, ours", tuple(seconds), "s")
+    mine, theirs = counted(args, pair)
+    yield Figure(f"resize SD1.5, 128 to 32, ours / {name}", ratios(mine, theirs), at_most=1 / 30)
+    yield Figure("resize SD1.5, 128 to 32, ours", tuple(mine), "s")
     worst = 0.0
     for m, n in ((1280, 1280), (320, 768)):
-        want = dense(m, n).double()
-        u, s, vh = torch.linalg.svd(want, full_matrices=False)
+        up, down = noise(m, 128), noise(128, n, seed=1)
+        u, s, vh = torch.linalg.svd(up.double() @ down.double(), full_matrices=False)
         best = (u[:, :32] * s[:32]) @ vh[:32]
-        up, down = factor_product(noise(m, 128), noise(128, n, seed=1)).cut(32)
+        up, down = factor_product(up, down).cut(32)
         worst = max(worst, float(((up @ down) - best).norm() / best.norm()))
     yield Figure("resize, distance to the full SVD's", (worst,), at_most=1e-5)
 

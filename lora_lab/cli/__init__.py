@@ -28,6 +28,7 @@ VERBS = MappingProxyType(
         "caption": "change captions in bulk, with a preview, a history and undo",
         "train": "train a LoRA from a settings file",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",
+        "library": "search a folder of LoRAs; which of them were trained on a checkpoint",
         "extract": "a LoRA from the difference of two checkpoints",
         "merge": "LoRAs into a checkpoint, out of one again, or into one LoRA",
         "resize": "other ranks: fixed, by rule, by file size or error",

@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The adapters with their strengths."""
     parser.add_argument(
         "loras", nargs="+", metavar="LORA[:STRENGTH...]",
-        help="a file, and behind colons 0.8, unet=1, te=0.5, blocks (OUT03=0, IN=0.5) or lbw=1,0,... (17, 26, 12, 20)",
+        help="a file or glob, and behind colons 0.8, unet=1, te=0.5, blocks (OUT03=0, IN=0.5) or "
+        "lbw= with 17, 26, 12 or 20 numbers or a preset (OUTD)",
     )  # fmt: skip
     toolbox.add_output(parser)
     parser.add_argument("--fold-alpha", action="store_true", help="put the scale into lora_up: alpha is the rank")
@@ -26,9 +27,8 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Bake each."""
     from lora_lab.surgery.bake import BakeRequest, bake
     from lora_lab.surgery.precision import precision
-    from lora_lab.surgery.uses import parse_use
 
-    uses = [parse_use(text) for text in args.loras]
+    uses = toolbox.uses(args.loras)
     dtype = precision(args.precision) if args.precision else None
     outcomes = []
     for use, out in zip(uses, toolbox.places(args.out, [use.path for use in uses]), strict=True):

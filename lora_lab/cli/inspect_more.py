@@ -3,47 +3,58 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from lora_lab.cli import toolbox
 from lora_lab.cli.output import Output
 
 
-def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+def run(args: argparse.Namespace, path: Path, output: Output) -> dict[str, Any]:
     """Edit first, so that what is told is what is there; then compare and look deeper."""
     values: dict[str, Any] = {}
     if args.set or args.remove:
-        values["edited"] = _edit(args, output)
+        values["edited"] = _edit(args, path, output)
     if args.card:
-        values["card"] = _card(args)
+        values["card"] = _card(args, path)
+    if args.preview:
+        values["preview"] = _preview(args, path, output)
     if args.compare:
-        values["difference"] = _compare(args, output)
+        values["difference"] = _compare(args, path, output)
     if args.spectrum:
-        values["spectrum"] = _spectrum(args, output)
+        values["spectrum"] = _spectrum(args, path, output)
     return values
 
 
-def _edit(args: argparse.Namespace, output: Output) -> list[str]:
+def _edit(args: argparse.Namespace, path: Path, output: Output) -> list[str]:
     from lora_lab.surgery.edit import edit_metadata
     from lora_lab.surgery.metadata import parse_items
 
-    edited = edit_metadata(args.lora, parse_items(args.set), args.remove, dry_run=args.dry_run)
+    edited = edit_metadata(path, parse_items(args.set), args.remove, dry_run=args.dry_run)
     for key in edited.changed:
         output.line(f"{key}: {edited.before.get(key, '-')} -> {edited.after.get(key, '-')}")
     return edited.changed
 
 
-def _card(args: argparse.Namespace) -> dict[str, Any]:
+def _card(args: argparse.Namespace, path: Path) -> dict[str, Any]:
     from lora_lab.surgery.edit import edit_card
     from lora_lab.surgery.metadata import parse_items
 
-    return edit_card(args.lora, parse_items(args.card), dry_run=args.dry_run)
+    return edit_card(path, parse_items(args.card), dry_run=args.dry_run)
 
 
-def _compare(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+def _preview(args: argparse.Namespace, path: Path, output: Output) -> str:
+    from lora_lab.surgery.edit import set_preview
+
+    target = set_preview(path, args.preview, force=args.force, dry_run=args.dry_run)
+    output.line(f"preview: {target}")
+    return str(target)
+
+
+def _compare(args: argparse.Namespace, path: Path, output: Output) -> dict[str, Any]:
     from lora_lab.surgery.look import compare
 
-    found = compare(args.lora, args.compare, toolbox.following(output, "compare"))
+    found = compare(path, args.compare, toolbox.following(output, "compare"))
     output.line(f"differs by {found.distance:.2%} of its norm, cosine {found.cosine:.4f}")
     output.line(f"sites only here {len(found.only_a)}, only there {len(found.only_b)}")
     for block, share in found.blocks.items():
@@ -51,10 +62,10 @@ def _compare(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     return found.to_json()
 
 
-def _spectrum(args: argparse.Namespace, output: Output) -> list[dict[str, Any]]:
+def _spectrum(args: argparse.Namespace, path: Path, output: Output) -> list[dict[str, Any]]:
     from lora_lab.surgery.look import spectra
 
-    found = spectra(args.lora, args.base, toolbox.following(output, "spectrum"))
+    found = spectra(path, args.base, toolbox.following(output, "spectrum"))
     for one in found:
         largest = " ".join(f"{s:.3g}" for s in one.s[:5])
         output.line(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import glob
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from lora_lab.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from lora_lab.surgery.compress import Compression
     from lora_lab.surgery.outcome import Outcome, Progress
+    from lora_lab.surgery.uses import AdapterUse
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
 
@@ -102,6 +104,18 @@ def inputs(patterns: Sequence[str]) -> list[Path]:
             matches = [Path(pattern)]
         found += [path for path in matches if path not in found]
     return found
+
+
+def uses(texts: Sequence[str]) -> tuple[AdapterUse, ...]:
+    """Adapters with their strengths; a name may be a glob, whose strengths are each file's.
+
+    Raises:
+        SettingsError: a piece that cannot be read, or a glob that matches nothing.
+    """
+    from lora_lab.surgery.uses import parse_use
+
+    parsed = [parse_use(text) for text in texts]
+    return tuple(replace(use, path=path) for use in parsed for path in inputs([str(use.path)]))
 
 
 def places(out: Path, sources: Sequence[Path], suffixes: Sequence[str] = ("",)) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -76,13 +76,32 @@ def inspect(path: str | Path) -> AdapterReport:
         AdapterFileError: no safetensors file, or none of a LoRA.
     """
     with TensorFile(path, AdapterFileError) as file:
-        tensors = {name: file.read(name) for name in file}
-        metadata = dict(file.metadata)
-        digest = file.data_hash()
-    sites: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+        return _described(file)
+
+
+@dataclass(frozen=True)
+class _Site(Mapping[str, Tensor]):
+    """A site's tensors by suffix, read when they are asked for: a large file is never in memory whole."""
+
+    file: TensorFile
+    keys_: dict[str, str]
+
+    def __getitem__(self, rest: str) -> Tensor:
+        return self.file.read(self.keys_[rest])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_)
+
+    def __len__(self) -> int:
+        return len(self.keys_)
+
+
+def _described(file: TensorFile) -> AdapterReport:
+    path, metadata, digest = file.path, dict(file.metadata), file.data_hash()
+    sites: dict[str, _Site] = {}
+    for key in file:
         name, _, rest = key.partition(".")
-        sites.setdefault(name, {})[rest] = tensor
+        sites.setdefault(name, _Site(file, {})).keys_[rest] = key
     kind = _kind(sites)
     if kind is None:
         remedy = "give the file of a LoRA; for a checkpoint use the tools for checkpoints"

@@ -143,6 +143,13 @@ class AdapterReader:
             counts[spec.dtype] += spec.count if spec.dtype.is_floating_point else 0
         return counts.most_common(1)[0][0]
 
+    def stored_bytes(self, dtype: torch.dtype | None) -> int:
+        """What the tensors take in a precision (None: their own)."""
+        return sum(
+            spec.count * dtype.itemsize if dtype is not None and spec.dtype.is_floating_point else spec.nbytes
+            for spec in self.file.specs.values()
+        )
+
     @property
     def kinds(self) -> list[str]:
         """The kinds in the file; `dora` besides where a site is decomposed."""

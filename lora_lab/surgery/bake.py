@@ -52,7 +52,9 @@ def bake(request: BakeRequest, progress: Progress = silent) -> Outcome:
     """
     with (
         AdapterReader(request.use.path) as reader,
-        Spool(request.out, force=request.force, inputs=[request.use.path]) as spool,
+        Spool(
+            request.out, force=request.force, inputs=[request.use.path], expect=reader.stored_bytes(request.dtype)
+        ) as spool,
     ):
         request.use.check_blocks(reader.family)
         tally, dropped = Tally(), 0

@@ -65,7 +65,9 @@ def convert(request: ConvertRequest, progress: Progress = silent) -> Outcome:
     """
     with (
         AdapterReader(request.source) as reader,
-        Spool(request.out, force=request.force, inputs=[request.source]) as spool,
+        Spool(
+            request.out, force=request.force, inputs=[request.source], expect=reader.stored_bytes(request.dtype)
+        ) as spool,
     ):
         tally = Tally()
         for number, entry in enumerate(reader):

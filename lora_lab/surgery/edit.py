@@ -146,3 +146,49 @@ def edit_card(path: Path, changes: Mapping[str, str], *, dry_run: bool = False) 
             part.unlink(missing_ok=True)
             raise OutputError(f"the card cannot be written ({wrong.strerror})", file=card) from wrong
     return content
+
+
+PREVIEW_SIDE = 768
+"""Of a card's picture at most, in pixels: cards are small, and the webui sends them whole."""
+
+
+def set_preview(path: Path, picture: Path, *, force: bool = False, dry_run: bool = False) -> Path:
+    """Put a picture beside a LoRA as `NAME.preview.png`, where the webui's card looks for it.
+
+    Raises:
+        AdapterFileError: there is no such LoRA.
+        OutputError: a preview is there already and ``force`` is not set, or it cannot be written.
+        SettingsError: the picture cannot be read.
+    """
+    from PIL import Image
+
+    if not path.is_file():
+        raise AdapterFileError("there is no such file", file=path, remedy="check the path")
+    target = path.with_name(f"{path.stem}.preview.png")
+    if target.exists() and not force:
+        raise OutputError("the LoRA has a preview already", file=target, remedy="choose to overwrite it (--force)")
+    try:
+        with Image.open(picture) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as wrong:
+        raise SettingsError("the picture cannot be read", file=picture, remedy="give a PNG, JPEG or WebP") from wrong
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    if not dry_run:
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            image.save(part, "PNG")
+            os.replace(part, target)
+        except OSError as wrong:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"the preview cannot be written ({wrong.strerror})", file=target) from wrong
+    return target
+
+
+def read_card(path: Path) -> dict[str, str]:
+    """The webui's card of a LoRA by our short names of :data:`CARD`; empty texts where there is none."""
+    try:
+        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    found = content if isinstance(content, dict) else {}
+    return {name: str(found.get(key, "")) for name, key in CARD.items()}

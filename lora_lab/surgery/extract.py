@@ -6,6 +6,7 @@ as lost, block by block.
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from lora_lab.surgery.metadata import card, recipe, source_entry
 from lora_lab.surgery.outcome import Outcome, Progress, Tally, silent
 from lora_lab.surgery.places import Place, block_of
 from lora_lab.surgery.precision import rounded
-from lora_lab.surgery.spool import Heap, Spool
+from lora_lab.surgery.spool import IN_MEMORY, Heap, Spool
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,12 @@ def extract(request: ExtractRequest, progress: Progress = silent) -> Outcome:
         base = stack.enter_context(CheckpointReader(request.base))
         tuned = stack.enter_context(CheckpointReader(request.tuned))
         common = _common(base, tuned)
-        spool = stack.enter_context(Spool(request.out, force=request.force, inputs=[request.base, request.tuned]))
+        spool = stack.enter_context(
+            Spool(
+                request.out, force=request.force, inputs=[request.base, request.tuned],
+                expect=_expected(request, base, common.sites),
+            )
+        )  # fmt: skip
         heap = stack.enter_context(Heap(request.out.parent))
         tally = Tally()
         work = _Work(request, base, tuned, spool, tally, Compressor(request.how, spool, heap, tally, base.family))
@@ -116,6 +122,29 @@ def _common(base: CheckpointReader, tuned: CheckpointReader) -> _Common:
     return _Common(sites, misfits)
 
 
+def _expected(request: ExtractRequest, base: CheckpointReader, sites: list[str]) -> int:
+    """Bytes that the output, and what waits beside it, will take on the disk, as far as the request says it."""
+    how, total, how_large = request.how, 0, 0
+    for site in sites:
+        place = base.places[site]
+        group = _group(site, place)
+        if len(place.shape) == 1 or not wanted(request, group):
+            continue
+        rule = how.rule_for(block_of(site, base.family), place.shape)
+        most = int(rule.value) if rule.kind == "fixed" else rule.most
+        cost = sum(_matrix(place)) * min(most or 0, *_matrix(place))
+        total, how_large = total + cost * how.dtype.itemsize, how_large + cost * 4
+    if not how.shared:
+        return total
+    return (how.max_bytes or total) + max(0, how_large - IN_MEMORY)
+
+
+def wanted(request: ExtractRequest, group: str) -> bool:
+    """Whether a request takes a group of layers."""
+    asked = {"convs": request.convs, "outside": request.outside, "norms": request.norms}
+    return {"layers": True, **asked}.get(group, False)
+
+
 @dataclass
 class _Work:
     """One extraction on its way."""
@@ -139,45 +168,45 @@ class _Work:
         """One layer or norm: weight and bias."""
         place, other = self.base.places[site], self.tuned.places[site]
         group = _group(site, place)
-        self._weight(site, group, self._difference(site, self.base.weight(place), self.tuned.weight(other)))
+        self._weight(site, group, *self._difference(site, self.base.weight(place), self.tuned.weight(other)))
         mine, theirs = self.base.bias(place), self.tuned.bias(other)
         if mine is not None and theirs is not None and mine.shape == theirs.shape:
             wanted = self.request.norms if group == "norms" else self.request.biases and self._wanted(group)
-            change = self._difference(site, mine, theirs)
-            self._whole(site, "b_norm" if group == "norms" else "diff_b", change, wanted, "biases")
+            suffix = "b_norm" if group == "norms" else "diff_b"
+            self._whole(site, suffix, *self._difference(site, mine, theirs), wanted)
 
     def _wanted(self, group: str) -> bool:
-        ask = self.request
-        return {"layers": True, "convs": ask.convs, "outside": ask.outside, "norms": ask.norms}.get(group, False)
+        return wanted(self.request, group)
 
-    def _weight(self, site: str, group: str, change: Tensor) -> None:
+    def _weight(self, site: str, group: str, change: Tensor, energy: float) -> None:
         if group == "norms":
-            return self._whole(site, "w_norm", change, self.request.norms, group)
+            return self._whole(site, "w_norm", change, energy, self.request.norms)
         if not self._wanted(group):
-            return self._leave(site, change, group)
-        if bool(change.any()):
+            return self._leave(site, energy, group)
+        if energy:
             self.taken += 1
             self.to.add_matrix(site, change)
 
-    def _whole(self, site: str, suffix: str, change: Tensor, wanted: bool, group: str) -> None:
+    def _whole(self, site: str, suffix: str, change: Tensor, energy: float, wanted: bool) -> None:
         """A small tensor that is kept as it is, or left out."""
         if not wanted:
-            return self._leave(site, change, group)
-        if bool(change.any()) or suffix == "w_norm":
+            return self._leave(site, energy, "norms" if suffix == "w_norm" else "biases")
+        if energy or suffix == "w_norm":
             stored = rounded(change, self.request.how.dtype, f"{site}.{suffix}")
             self.spool.put(f"{site}.{suffix}", stored)
             self.taken += 1
-            self.tally.add(block_of(site, self.family), energy_of(change), energy_of(change - stored.float()))
+            self.tally.add(block_of(site, self.family), energy, energy_of(change - stored.float()))
 
-    def _leave(self, site: str, change: Tensor, group: str) -> None:
-        energy = energy_of(change)
+    def _leave(self, site: str, energy: float, group: str) -> None:
         if energy:
             self.left[group] = self.left.get(group, 0.0) + energy
             self.tally.add(block_of(site, self.family), energy, energy)
 
-    def _difference(self, site: str, base: Tensor, tuned: Tensor) -> Tensor:
+    def _difference(self, site: str, base: Tensor, tuned: Tensor) -> tuple[Tensor, float]:
+        """What changed, and the sum of its squares, which is finite where every number is."""
         change = tuned - base
-        if not bool(torch.isfinite(change).all()):
+        energy = energy_of(change)
+        if not math.isfinite(energy):
             broken = self.tuned if bool(torch.isfinite(base).all()) else self.base
             raise CheckpointError(
                 f"{site} holds NaN or infinite numbers", file=broken.path, remedy="get the checkpoint again"
@@ -185,8 +214,8 @@ class _Work:
         if self._wanted(_group(site, self.base.places[site])) and tuned.dim() > 1:
             # What the base was rounded to is what the LoRA will be used on: only the tuned one's rounding hurts.
             stored = self.tuned.file.specs[self.tuned.places[site].key].dtype
-            self.rounding2 += energy_of(tuned) * ROUNDING.get(stored, 0.0)
-        return change
+            self.rounding2 += energy_of(tuned) * ROUNDING[stored] if stored in ROUNDING else 0.0
+        return change, energy
 
     def finish(self, common: _Common) -> Outcome:
         """Notes, metadata, and the file.

@@ -23,8 +23,14 @@ from torch import Tensor
 SMALL_SIDE = 256
 """Up to this many rows or columns the exact way is the faster one."""
 
-PATIENCE = 2e-4
+PATIENCE = 6e-4
 """The iteration ends when a block of it shortens the residual by less than this share."""
+
+PIECE = 1 << 16
+"""Numbers whose float64 copy stays in a processor's cache."""
+
+WIDE = 2048
+"""Columns of a product in float64 that are taken at a time."""
 
 EXHAUSTED = 1e-12
 """Share of the energy below which what is left is float32 rounding."""
@@ -66,8 +72,12 @@ class LowRank:
 
 
 def energy_of(matrix: Tensor) -> float:
-    """The squared Frobenius norm, summed in float64."""
-    return float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) ** 2
+    """The squared Frobenius norm, summed in float64 piece by piece: a whole copy costs more than the sum."""
+    total = 0.0
+    for piece in torch.split(matrix.reshape(-1), PIECE):
+        wide = piece.double()
+        total += float(wide @ wide)
+    return total
 
 
 def factor(matrix: Tensor, rank: int, seed: int = 0) -> LowRank:
@@ -157,10 +167,10 @@ def _by_krylov(matrix: Tensor, rank: int, block: int, energy: float, seed: int) 
     basis = torch.linalg.qr(matrix @ start)[0]
     rows = basis.T @ matrix
     new, before = rows, math.inf
+    gram = _grown(None, rows, new)
     while True:
         if basis.shape[1] >= rank + block:
-            wide = rows.double()
-            values, vectors = torch.linalg.eigh(wide @ wide.T)
+            values, vectors = torch.linalg.eigh(gram)
             left = max(0.0, energy - float(values.flip(0)[:rank].sum()))
             if left <= EXHAUSTED * energy or math.sqrt(left) >= math.sqrt(before) * (1 - PATIENCE):
                 break
@@ -170,8 +180,24 @@ def _by_krylov(matrix: Tensor, rank: int, block: int, energy: float, seed: int) 
         added = _orthogonal(matrix @ new.T, basis)
         new = added.T @ matrix
         basis, rows = torch.cat([basis, added], 1), torch.cat([rows, new], 0)
+        gram = _grown(gram, rows, new)
     low = _leading(vectors.flip(1), values.flip(0), rows, basis, rank, energy)
     return replace(low, complete=left <= EXHAUSTED * energy)
+
+
+def _grown(gram: Tensor | None, rows: Tensor, new: Tensor) -> Tensor:
+    """`rows @ rows'` in float64, given that of all rows before the `new` ones at the end."""
+    side, width = rows.shape[0], new.shape[0]
+    edge = torch.zeros(side, width, dtype=torch.float64, device=rows.device)
+    for at in range(0, rows.shape[1], WIDE):
+        edge += rows[:, at : at + WIDE].double() @ new[:, at : at + WIDE].double().T
+    if gram is None:
+        return edge
+    whole = torch.empty(side, side, dtype=torch.float64, device=rows.device)
+    whole[:-width, :-width] = gram
+    whole[:, -width:] = edge
+    whole[-width:, :] = edge.T
+    return whole
 
 
 def _orthogonal(columns: Tensor, basis: Tensor) -> Tensor:

@@ -91,7 +91,9 @@ def merge_adapters(request: MixRequest, progress: Progress = silent) -> Outcome:
         opened = open_uses(stack, request.uses)
         base = stack.enter_context(CheckpointReader(request.base)) if request.base else None
         inputs = [use.path for use in request.uses] + ([request.base] if request.base else [])
-        spool = stack.enter_context(Spool(request.out, force=request.force, inputs=inputs))
+        dtype = None if request.keep_dtype else request.how.dtype
+        expect = sum(one.reader.stored_bytes(dtype) for one in opened) if request.method == "concat" else 0
+        spool = stack.enter_context(Spool(request.out, force=request.force, inputs=inputs, expect=expect))
         heap = stack.enter_context(Heap(request.out.parent))
         family, tally = opened[0].reader.family, Tally()
         how = replace(request.how, dtype=opened[0].reader.dtype) if request.keep_dtype else request.how

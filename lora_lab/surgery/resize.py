@@ -78,6 +78,17 @@ def _check(reader: AdapterReader, targets: Sequence[ResizeTarget]) -> None:
             )
 
 
+def _expected(reader: AdapterReader, target: ResizeTarget) -> int:
+    """Bytes that the output takes at least, where the rank is fixed: its share of the input's."""
+    rule = target.how.rule
+    largest = max((entry.rank or 0 for entry in reader if resizable(entry)), default=0)
+    if rule is None or rule.kind != "fixed" or target.how.shared or target.how.block_rules or not largest:
+        return 0
+    plain = all(entry.kind is Kind.LORA for entry in reader)
+    stored = reader.stored_bytes(None if target.keep_dtype else target.how.dtype)
+    return int(stored * min(1.0, rule.value / largest)) if plain and target.how.conv_rule is None else 0
+
+
 @dataclass
 class _Job:
     """One target on its way."""
@@ -90,7 +101,8 @@ class _Job:
     @classmethod
     def start(cls, stack: ExitStack, reader: AdapterReader, target: ResizeTarget, force: bool) -> _Job:
         """Check the output's place and make ready."""
-        spool = stack.enter_context(Spool(target.out, force=force, inputs=[reader.path]))
+        expect = target.how.max_bytes or _expected(reader, target)
+        spool = stack.enter_context(Spool(target.out, force=force, inputs=[reader.path], expect=expect))
         heap = stack.enter_context(Heap(target.out.parent))
         tally = Tally()
         how = replace(target.how, dtype=reader.dtype) if target.keep_dtype else target.how

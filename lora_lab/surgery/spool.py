@@ -81,14 +81,18 @@ class Spool(Heap):
     """Tensors on their way into a file."""
 
     def __init__(
-        self, path: Path, *, force: bool = False, inputs: Iterable[Path] = (), in_memory: int = IN_MEMORY
+        self, path: Path, *, force: bool = False, inputs: Iterable[Path] = (), in_memory: int = IN_MEMORY,
+        expect: int = 0,
     ) -> None:
         """Check the output's place.
+
+        Args:
+            expect: bytes that the disk must have room for, as far as they are known before the work.
 
         Raises:
             OutputError: see :func:`lora_lab.network.streams.check_output`.
         """
-        check_output(path, 0, force=force, inputs=inputs)
+        check_output(path, expect, force=force, inputs=inputs)
         super().__init__(path.parent, in_memory)
         self.path = path
         self._force = force

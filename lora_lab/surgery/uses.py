@@ -80,23 +80,38 @@ VECTORS = {
 """The blocks that a list of weights means, by its length: lora-block-weight's formats."""
 
 
+PRESETS = {
+    "NONE": "0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0",
+    "ALL": "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+    "INS": "1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0",
+    "IND": "1,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0,0",
+    "INALL": "1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0",
+    "MIDD": "1,0,0,0,1,1,1,1,1,1,1,1,0,0,0,0,0",
+    "OUTD": "1,0,0,0,0,0,0,0,1,1,1,1,0,0,0,0,0",
+    "OUTS": "1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1",
+    "OUTALL": "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1",
+}
+"""Names that people know for lists of 17 (SD1, SD2)."""
+
+
 def vector(text: str) -> dict[str, float]:
-    """A list of block weights, as people know them from lora-block-weight, by block.
+    """A list of block weights, as people know them from lora-block-weight, or the name of one, by block.
 
     Raises:
-        SettingsError: not 17, 26, 12 or 20 numbers.
+        SettingsError: not 17, 26, 12 or 20 numbers, and no name of :data:`PRESETS`.
     """
     try:
-        numbers = [float(word) for word in text.split(",")]
+        numbers = [float(word) for word in PRESETS.get(text.strip().upper(), text).split(",")]
     except ValueError:
         numbers = []
     if len(numbers) not in VECTORS:
-        raise SettingsError(f"'{text}' is no list of block weights", remedy="give 17, 26, 12 or 20 numbers")
+        remedy = f"give 17, 26, 12 or 20 numbers, or {', '.join(PRESETS)}"
+        raise SettingsError(f"'{text}' is no list of block weights", remedy=remedy)
     return dict(zip(VECTORS[len(numbers)], numbers, strict=True))
 
 
 def parse_use(text: str) -> AdapterUse:
-    """`FILE`, `FILE:0.8`, `FILE:unet=1:te=0.5:OUT03=0:IN=0.5` or `FILE:lbw=1,0,...` as a use.
+    """`FILE`, `FILE:0.8`, `FILE:unet=1:te=0.5:OUT03=0:IN=0.5`, `FILE:lbw=1,0,...` or `FILE:lbw=OUTD`.
 
     Raises:
         SettingsError: a piece that cannot be read.
