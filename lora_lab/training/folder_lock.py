@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,12 @@ def in_use(folder: Path) -> bool:
     free = lock.take()
     lock.release()
     return not free
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Take away what a killed process left half written of the file `name`; for those who hold the folder."""
+    for part in folder.glob(f".{glob.escape(name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _lock(file: IO[bytes]) -> bool:

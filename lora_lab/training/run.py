@@ -19,7 +19,7 @@ from lora_lab.training import settings_file
 from lora_lab.training.board import open_board
 from lora_lab.training.event_log import to_json, told_before
 from lora_lab.training.events import Event, RunEnded, Warned
-from lora_lab.training.folder_lock import FolderLock
+from lora_lab.training.folder_lock import FolderLock, sweep
 from lora_lab.training.line import WaitingLine
 from lora_lab.training.optimizers import KINDS
 from lora_lab.training.outputs import check_writable
@@ -79,6 +79,9 @@ class Run:
         if not self._lock.take():
             what = "this run is under way in another process"
             raise HostBusyError(what, file=self.folder, remedy="stop it there first")
+        sweep(self.folder, "state.safetensors")
+        if self._again:
+            sweep(self.checked.outputs.folder, self.checked.outputs.final.name)
         settings_file.write(self.checked.settings, self.folder / "settings.json")
         self._line.join(self.id)
         self._thread.start()
