@@ -6,10 +6,24 @@ same.
 
 from __future__ import annotations
 
+import math
 import random
 import re
+from dataclasses import dataclass
 
 from lora_lab.dataset.options import DatasetOptions
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When in a run a caption is drawn."""
+
+    epoch: int = 1
+    """1-based."""
+    step: int = 0
+    """Optimizer steps done before."""
+    steps: int = 0
+    """Of the whole run."""
 
 
 def split_tags(caption: str, separator: str = ",") -> list[str]:
@@ -27,28 +41,38 @@ def first_line(text: str) -> str:
     return next(iter(lines_of(text)), "")
 
 
-def process(text: str, options: DatasetOptions, epoch: int, r: random.Random) -> str:
-    """The caption of an item in an epoch (1-based).
+def process(text: str, options: DatasetOptions, when: Moment, r: random.Random) -> str:
+    """The caption of an item at a moment of the run.
 
-    Order: prefix and suffix, dropout of the whole caption, wildcards, kept front, shuffle, dropout of single tags,
-    secondary separator. Only the first line is used, or with enable_wildcard a random one; prefix and suffix go to the
-    line that is used (kohya's go to the first and the last of all).
+    Order: prefix and suffix, dropout of the whole caption, wildcards, kept front and end, token warmup, shuffle,
+    dropout of single tags, secondary separator. Only the first line is used, or with enable_wildcard a random one;
+    prefix and suffix go to the line that is used (kohya's go to the first and the last of all).
     """
     every = options.caption_dropout_every_n_epochs
     rate = options.caption_dropout_rate
-    if (rate and r.random() < rate) or (every and epoch % every == 0):
+    if (rate and r.random() < rate) or (every and when.epoch % every == 0):
         return ""
     caption = first_line(text)
     if options.enable_wildcard:
         caption = r.choice(lines_of(text) or [""])
-    caption = " ".join(part for part in (options.caption_prefix, caption, options.caption_suffix) if part)
+    caption = framed(caption, options)
     if options.enable_wildcard:
         caption = wildcards(caption, r)
-    if options.shuffle_caption or options.caption_tag_dropout_rate:
-        caption = _mix(caption, options, r)
-    if options.secondary_separator:
-        caption = caption.replace(options.secondary_separator, ",")
-    return caption
+    if options.moves_tags:
+        caption = _mix(caption, options, when, r)
+    return grouped(caption, options)
+
+
+def framed(line: str, options: DatasetOptions) -> str:
+    """A line between prefix and suffix."""
+    return " ".join(part for part in (options.caption_prefix, line, options.caption_suffix) if part)
+
+
+def grouped(caption: str, options: DatasetOptions) -> str:
+    """The secondary separator becomes the separator."""
+    if not options.secondary_separator:
+        return caption
+    return caption.replace(options.secondary_separator, options.caption_separator)
 
 
 def wildcards(line: str, r: random.Random) -> str:
@@ -60,9 +84,10 @@ def wildcards(line: str, r: random.Random) -> str:
     return line.replace("\0", "{").replace("\1", "}")
 
 
-def _mix(caption: str, options: DatasetOptions, r: random.Random) -> str:
+def _mix(caption: str, options: DatasetOptions, when: Moment, r: random.Random) -> str:
     """Shuffle and drop the tags between the kept front and the kept end."""
     front, middle, back = _parts(caption, options)
+    middle = middle[: warmed_up(len(middle), options, when)]
     if options.shuffle_caption:
         r.shuffle(middle)
     rate = options.caption_tag_dropout_rate
@@ -71,12 +96,22 @@ def _mix(caption: str, options: DatasetOptions, r: random.Random) -> str:
     return ", ".join([*front, *middle, *back])
 
 
+def warmed_up(count: int, options: DatasetOptions, when: Moment) -> int:
+    """How many of `count` tags that move are used: token_warmup_min at first, one by one more until the warmup ends."""
+    length = options.token_warmup_step
+    length = math.floor(length * when.steps) if length < 1 else length
+    least = options.token_warmup_min
+    if not length or when.step >= length or count <= least:
+        return count
+    return math.floor(when.step * (count - least) / length) + least
+
+
 def _parts(caption: str, options: DatasetOptions) -> tuple[list[str], list[str], list[str]]:
     """Tags that stay in front, tags that move, tags that stay at the end (keep_tokens_separator beats keep_tokens)."""
-    mark = options.keep_tokens_separator
+    mark, comma = options.keep_tokens_separator, options.caption_separator
     if mark and mark in caption:
         front, rest = caption.split(mark, 1)
         middle, _, back = rest.partition(mark)
-        return split_tags(front), split_tags(middle), split_tags(back)
-    tags = split_tags(caption)
+        return split_tags(front, comma), split_tags(middle, comma), split_tags(back, comma)
+    tags = split_tags(caption, comma)
     return tags[: options.keep_tokens], tags[options.keep_tokens :], []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lora_lab.dataset.buckets import Size
 from lora_lab.dataset.caption_files import caption_path, left_over, read_caption
+from lora_lab.dataset.options import DatasetOptions
 from lora_lab.dataset.pictures import EXTENSIONS, OTHER_PICTURES, Header, read_header
 from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import DatasetError
@@ -31,6 +32,8 @@ class Picture:
     """The caption file's text (line breaks kept), or the folder's name where there is none."""
     has_caption: bool
     has_alpha: bool = False
+    mask: Path | None = None
+    """The picture that says which parts count, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,18 @@ class Subset:
     repeats: int
     pictures: tuple[Picture, ...]
     regularisation: bool = False
+    options: DatasetOptions = DatasetOptions()
+    """Of these pictures; subsets of one run may differ."""
+    dataset: int = 0
+    """Batches never mix subsets of two datasets."""
+    loss_weight: float = 1.0
+    metadata: Path | None = None
+    """The file that holds the captions, where they have no files of their own."""
+
+    @property
+    def label(self) -> str:
+        """How a LoRA file names it."""
+        return (self.metadata or self.folder).name
 
 
 def read_root(root: Path, extension: str, *, regularisation: bool = False) -> tuple[list[Subset], list[Problem]]:

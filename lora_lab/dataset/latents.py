@@ -30,11 +30,13 @@ class LatentKey:
     """Identity of the VAE."""
     placement: Placement
     flipped: bool
+    how: str = ""
+    """resize_interpolation."""
 
     def digest(self) -> str:
         """A name for a file, 64 hex digits."""
         p = self.placement
-        text = f"{self.picture} {self.vae} {p.resized} {p.bucket} {p.centre()} {self.flipped} 1"
+        text = f"{self.picture} {self.vae} {p.resized} {p.bucket} {p.centre()} {self.flipped} 1{self.how}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 

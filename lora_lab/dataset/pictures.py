@@ -45,6 +45,15 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation -> what turns the picture upright."""
+FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "area": Image.Resampling.BOX,
+    "box": Image.Resampling.BOX,
+}
+"""kohya's names of ways to resize."""
 UNREADABLE = (
     OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
@@ -88,7 +97,9 @@ def read_header(path: Path) -> Header | Problem:
     return Header(size, alpha)
 
 
-def load(path: Path, placement: Placement, crop: Size | None = None, *, size: Size | None = None) -> Image.Image:
+def load(
+    path: Path, placement: Placement, crop: Size | None = None, *, size: Size | None = None, how: str = ""
+) -> Image.Image:
     """The pixels that training sees: RGB, in the bucket's size.
 
     EXIF turned, alpha laid on white; area average (Pillow's BOX) where both sides shrink, else Lanczos. Only the piece
@@ -99,6 +110,7 @@ def load(path: Path, placement: Placement, crop: Size | None = None, *, size: Si
         placement: from `buckets.place`.
         crop: left and top of the crop in the resized picture; None centres it.
         size: what the header said; a picture that has another size by now is refused.
+        how: one of `options.INTERPOLATIONS` instead.
 
     Raises:
         OSError: it cannot be decoded after all, or has changed.
@@ -112,20 +124,45 @@ def load(path: Path, placement: Placement, crop: Size | None = None, *, size: Si
             picture = to_rgb(file)
         if turn in TURNS:
             picture = picture.transpose(TURNS[turn])
-        return _cut(picture, placement, placement.centre() if crop is None else crop)
+        return _cut(picture, placement, placement.centre() if crop is None else crop, how)
     except OSError:
         raise
     except UNREADABLE as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def _cut(picture: Image.Image, placement: Placement, crop: Size) -> Image.Image:
+def load_channel(path: Path, channel: str, placement: Placement, crop: Size, *, size: Size) -> Image.Image:
+    """One channel (``R`` or ``A``) of a picture that goes the same way as `load`'s, as a grey picture.
+
+    Raises:
+        OSError: it cannot be decoded, or has another size than `size`.
+    """
+    try:
+        with _opened(path) as file:
+            turn = orientation(file)
+            if _upright(file.size, turn) != size:
+                raise OSError("it has another size than when the dataset was checked")
+            if channel == "A":
+                grey = file.convert("RGBA").getchannel("A")
+            else:
+                grey = (to_rgb(file) if file.mode.startswith(("I", "F")) else file.convert("RGB")).getchannel("R")
+        if turn in TURNS:
+            grey = grey.transpose(TURNS[turn])
+        return _cut(grey, placement, crop)
+    except OSError:
+        raise
+    except UNREADABLE as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _cut(picture: Image.Image, placement: Placement, crop: Size, chosen: str = "") -> Image.Image:
     """The crop of the resized picture, without making the whole of it."""
     (left, top), (wide, high) = crop, placement.bucket
     if picture.size == placement.resized:
         return picture.crop((left, top, left + wide, top + high))
     x, y = picture.width / placement.resized[0], picture.height / placement.resized[1]
     how = Image.Resampling.BOX if x >= 1 and y >= 1 else Image.Resampling.LANCZOS
+    how = FILTERS.get(chosen, how)
     # min: the product may lie a rounding error outside.
     right, bottom = min((left + wide) * x, picture.width), min((top + high) * y, picture.height)
     return picture.resize((wide, high), how, box=(left * x, top * y, right, bottom))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lora_lab.dataset.buckets import Placement, Size, make_buckets, place
 from lora_lab.dataset.captions import first_line, lines_of, split_tags
+from lora_lab.dataset.faces import face_of
 from lora_lab.dataset.folders import Picture, Subset, read_root
-from lora_lab.dataset.options import DatasetOptions
+from lora_lab.dataset.masks import RULES, with_masks
+from lora_lab.dataset.options import DatasetOptions, parse_weights
 from lora_lab.dataset.problems import Problem, told
 from lora_lab.errors import DatasetError
 
@@ -36,6 +41,7 @@ class ScanReport:
 
     folder: Path
     options: DatasetOptions
+    """Of the first dataset; each subset has its own."""
     subsets: tuple[Subset, ...]
     """Training subsets, then regularisation subsets."""
     items: tuple[Item, ...]
@@ -57,9 +63,12 @@ class ScanReport:
 
     @property
     def batches_per_epoch(self) -> int:
-        """A batch never mixes buckets, and each bucket's last batch is short."""
-        size = self.options.train_batch_size
-        return sum(math.ceil(count / size) for count in self.bucket_counts.values())
+        """A batch never mixes buckets or datasets, and each bucket's last batch is short."""
+        counts: Counter[tuple[int, Size, int]] = Counter()
+        for item, repeats in epoch_items(self):
+            subset = item.subset
+            counts[subset.dataset, item.placement.bucket, subset.options.train_batch_size] += repeats
+        return sum(math.ceil(count / size) for (_, _, size), count in counts.items())
 
     def steps_per_epoch(self, gradient_accumulation_steps: int = 1) -> int:
         """Optimizer updates of one epoch."""
@@ -67,11 +76,10 @@ class ScanReport:
 
     def tag_frequency(self) -> dict[str, dict[str, int]]:
         """Folder -> tag in lower case -> captions that have it (kohya's ss_tag_frequency; repeats not counted)."""
-        wild = self.options.enable_wildcard
         return {
-            subset.folder.name: dict(Counter(tag.lower() for p in subset.pictures for tag in _tags(p.caption, wild)))
-            for subset in self.subsets
-            if not subset.regularisation
+            s.label: dict(Counter(tag.lower() for p in s.pictures for tag in _tags(p.caption, s.options)))
+            for s in self.subsets
+            if not s.regularisation
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -108,19 +116,54 @@ def scan(folder: Path, options: DatasetOptions, reg_folder: Path | None = None) 
     if reg_folder is not None and _has_entries(reg_folder):
         reg, more = read_root(reg_folder, options.caption_extension, regularisation=True)
         subsets, problems = subsets + reg, problems + more
-    buckets = make_buckets(options)
-    items = [Item(s, p, place(p.size, options, buckets)) for s in subsets for p in s.pictures]
-    problems += [found for item in items for found in _item_problems(item, options)]
-    problems += [p for s in subsets if not s.regularisation for p in _caption_problems(s)]
-    return ScanReport(folder, options, tuple(subsets), tuple(items), tuple(problems))
+    weights = parse_weights(options.loss_weights)
+    unknown = [name for name in weights if all(name not in (s.folder.name, s.name) for s in subsets)]
+    why = "loss_weights names it, and there is no such concept"
+    problems += [Problem(name, "no-such-concept", why, "write the name of a folder") for name in unknown]
+    weighed = [dataclasses.replace(s, options=options, loss_weight=_weight(s, weights)) for s in subsets]
+    return examine(folder, weighed, problems)
+
+
+def examine(folder: Path, subsets: Sequence[Subset], problems: Sequence[Problem]) -> ScanReport:
+    """Masks, buckets and remarks of subsets that carry their options.
+
+    Args:
+        folder: for what is said of all of them.
+        subsets: at least one; those of one dataset have the same sizes.
+        problems: found so far.
+    """
+    found = list(problems)
+    masked = []
+    for subset in subsets:
+        more, odd = with_masks(subset)
+        masked.append(more)
+        found += odd
+    items = [Item(s, p, place(p.size, s.options, _buckets(s.options))) for s in masked for p in s.pictures]
+    found += [problem for item in items for problem in _item_problems(item)]
+    found += [p for s in masked if not s.regularisation for p in _caption_problems(s)]
+    options = masked[0].options if masked else DatasetOptions()
+    return ScanReport(folder, options, tuple(masked), tuple(items), tuple(found))
+
+
+@lru_cache(maxsize=64)
+def _buckets(options: DatasetOptions) -> list[Size]:
+    return make_buckets(options)
+
+
+def _weight(subset: Subset, weights: dict[str, float]) -> float:
+    """By the folder's name, with or without its repeats."""
+    return weights.get(subset.folder.name, weights.get(subset.name, 1.0))
 
 
 def require_pictures(report: ScanReport) -> None:
     """Stop before a training without pictures.
 
     Raises:
-        DatasetError: names the first thing that is wrong.
+        DatasetError: names the first thing that is wrong, a missing mask too.
     """
+    mask = next((p for p in report.problems if p.rule in RULES), None)
+    if mask is not None:
+        raise DatasetError(mask.why, file=mask.file, remedy=mask.remedy)
     if any(not item.subset.regularisation for item in report.items):
         return
     first = next((p for p in report.problems if p.severity == "error"), None) or next(iter(report.problems), None)
@@ -133,11 +176,19 @@ def epoch_items(report: ScanReport) -> list[tuple[Item, int]]:
     """Each picture of an epoch and how often it comes.
 
     Training pictures come `repeats` times. Regularisation pictures are entered in order with their own repeats until
-    there are at least as many as training items (kohya; the last one entered may go beyond); too few get one repeat
-    more in turn, of too many the rest is unused.
+    there are at least as many as training items of their dataset (kohya; the last one entered may go beyond); too few
+    get one repeat more in turn, of too many the rest is unused.
     """
-    train = [(item, item.subset.repeats) for item in report.items if not item.subset.regularisation]
-    reg = [item for item in report.items if item.subset.regularisation]
+    found: list[tuple[Item, int]] = []
+    for number in dict.fromkeys(item.subset.dataset for item in report.items):
+        found += _dataset_items([item for item in report.items if item.subset.dataset == number])
+    return found
+
+
+def _dataset_items(items: Sequence[Item]) -> list[tuple[Item, int]]:
+    """`epoch_items` of one dataset."""
+    train = [(item, item.subset.repeats) for item in items if not item.subset.regularisation]
+    reg = [item for item in items if item.subset.regularisation]
     wanted = sum(repeats for _, repeats in train)
     counts: list[int] = []
     short = wanted
@@ -151,9 +202,10 @@ def epoch_items(report: ScanReport) -> list[tuple[Item, int]]:
     return train + list(zip(reg, counts, strict=False))
 
 
-def _tags(caption: str, wild: bool) -> list[str]:
+def _tags(caption: str, options: DatasetOptions) -> list[str]:
     """The tags that training may see of a caption file."""
-    return split_tags(",".join(lines_of(caption)) if wild else first_line(caption))
+    comma = options.caption_separator
+    return split_tags(comma.join(lines_of(caption)) if options.enable_wildcard else first_line(caption), comma)
 
 
 def _has_entries(folder: Path) -> bool:
@@ -161,8 +213,8 @@ def _has_entries(folder: Path) -> bool:
     return not folder.is_dir() or any(folder.iterdir())
 
 
-def _item_problems(item: Item, options: DatasetOptions) -> list[Problem]:
-    found = []
+def _item_problems(item: Item) -> list[Problem]:
+    found, options = [], item.subset.options
     name, (width, height) = told(item.picture.path), item.picture.size
     bucket, resized = item.placement.bucket, item.placement.resized
     if width < resized[0] * UPSCALED:
@@ -174,7 +226,10 @@ def _item_problems(item: Item, options: DatasetOptions) -> list[Problem]:
     if not options.enable_bucket and (width, height) != options.resolution:
         why = f"{width} x {height} pixels are resized and cropped to {bucket[0]} x {bucket[1]}"
         found.append(Problem(name, "not-the-resolution", why, "turn enable_bucket on to keep its shape", "note"))
-    if item.picture.has_alpha:
+    if options.faces and face_of(item.picture.path) is None:
+        why = "its name does not say where the face is, so it is cut like any other"
+        found.append(Problem(name, "no-face", why, "end the name in _x_y_width_height, the middle of the face first"))
+    if item.picture.has_alpha and not options.alpha_mask:
         why = "its transparent parts are laid on white"
         found.append(Problem(name, "alpha", why, "give it the background that you want", "note"))
     return found
@@ -184,6 +239,9 @@ def _caption_problems(subset: Subset) -> list[Problem]:
     bare = [p for p in subset.pictures if not p.has_caption]
     if not bare:
         return []
+    if not subset.name:
+        why = "it has no caption and no class_tokens, so it is trained without words"
+        return [Problem(told(p.path), "no-caption", why, "tag it, or set class_tokens") for p in bare]
     if len(bare) == len(subset.pictures):
         why = f"no picture has a caption: all are trained on the folder's word '{subset.name}' (keyword style)"
         remedy = "tag them if the parts are to be promptable"

@@ -29,12 +29,16 @@ class CaptionFields:
         True, "Put the tags in a new order each time, so that none is tied to its place.", kind="bool",
         group="captions", kohya_default=False,
     )
+    caption_separator: str = setting(
+        ",", "What stands between the tags of a caption file.", kind="text", group="captions"
+    )
     keep_tokens: int = setting(
         1, "So many tags at the front stay in place, the trigger word among them.", kind="int", group="captions",
         unit="tags", minimum=0, maximum=255, kohya_default=0,
     )
     keep_tokens_separator: str = setting(
-        "", "A mark such as ||| in a caption: what stands before it stays in place, whatever keep_tokens says.",
+        "", "A mark such as ||| in a caption: what stands before it stays in place, whatever keep_tokens says, and "
+        "what stands behind a second one too.",
         kind="text", group="captions",
     )
     secondary_separator: str = setting(
@@ -52,6 +56,19 @@ class CaptionFields:
     caption_tag_dropout_rate: float = setting(
         0.0, "Chance of each tag behind the kept ones to be left out.", kind="float", group="captions",
         unit="share from 0 to 1", minimum=0, maximum=1,
+    )
+    token_warmup_min: int = setting(
+        1, "With token_warmup_step: so many tags behind the kept ones are used at the start.", kind="int",
+        group="captions", unit="tags", minimum=0, maximum=255,
+    )
+    token_warmup_step: float = setting(
+        0.0, "Tags are added one by one until this step; below 1 a share of the run, 0 is off.", kind="float",
+        group="captions", unit="steps, or a share below 1", minimum=0,
+    )
+    weighted_captions: bool = setting(
+        False,
+        "Brackets weigh words as in prompts: (a:1.3), (a) for 1.1, [a] for 1 / 1.1; off, they are read as they stand.",
+        kind="bool", group="captions",
     )
     clip_skip: int | None = setting(
         None,

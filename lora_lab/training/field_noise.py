@@ -43,6 +43,12 @@ class NoiseFields:
     ip_noise_gamma_random_strength: bool = setting(
         False, "Draws the strength of that disturbance anew for each picture.", kind="bool", group="noise"
     )
+    zero_terminal_snr: bool = setting(
+        False,
+        "Stretches the schedule until its end is nothing but noise (arXiv 2305.08891), for real black and white; for "
+        "v-prediction checkpoints that were trained so.",
+        kind="bool", group="noise",
+    )
     min_timestep: int = setting(
         0, "Least noise that is trained on: 0 is none, 1000 nothing but noise.", kind="int", group="noise",
         minimum=0, maximum=999,

@@ -155,6 +155,9 @@ class Trainer:
             if warning:
                 yield Warned(warning)
             yield from (Warned(text) for text in (self._states.warnings() if self._states else ()))
+            every = self._checked.settings.validate_every_n_steps
+            if every and pending and self._step % every == 0:
+                yield from self._validate()
 
     def _wait(self, error: HostBusyError) -> Iterator[Event]:
         """The person has loaded another checkpoint: say so once, and ask again a little later."""
@@ -193,7 +196,8 @@ class Trainer:
                         memory_mb=used,
                     )
                 )
-                if session.turns.over or self._must_stop():
+                every = self._checked.settings.validate_every_n_steps
+                if session.turns.over or self._must_stop() or (every and self._step % every == 0):
                     break
         return done
 

@@ -33,9 +33,16 @@ class LossOptions:
     scale_v_pred_loss_like_noise_pred: bool = False
     v_pred_like_loss: float = 0.0
     debiased_estimation_loss: bool = False
+    masked_loss_normalize: bool = False
 
 
-def item_losses(prediction: Tensor, wanted: Tensor, options: LossOptions, c: Tensor | None = None) -> Tensor:
+SMALLEST_MASK = 1e-3
+"""A mask that lets less through than this is not blown up further by masked_loss_normalize."""
+
+
+def item_losses(
+    prediction: Tensor, wanted: Tensor, options: LossOptions, c: Tensor | None = None, masks: Tensor | None = None
+) -> Tensor:
     """Mean error of each item in float32, (b,).
 
     Args:
@@ -44,6 +51,8 @@ def item_losses(prediction: Tensor, wanted: Tensor, options: LossOptions, c: Ten
         options: the shape of the error. huber is 2c (sqrt(e^2 + c^2) - c), smooth_l1 the same without the c in front
             (pseudo-Huber, Charbonnier et al. 1997).
         c: from `huber_c`, (b,); where the parabola becomes a line.
+        masks: (b, 1, h/8, w/8) in 0..1, how much each place counts. The mean is taken over all places, as kohya's
+            scripts do, or with masked_loss_normalize over what the mask lets through.
     """
     error = prediction.float() - wanted.float()
     if options.loss_type == "l2":
@@ -55,7 +64,13 @@ def item_losses(prediction: Tensor, wanted: Tensor, options: LossOptions, c: Ten
         edge = c.to(error).view(-1, 1, 1, 1)
         found = 2 * ((error.square() + edge.square()).sqrt() - edge)
         found = found * edge if options.loss_type == "huber" else found
-    return found.mean(dim=(1, 2, 3))
+    if masks is None:
+        return found.mean(dim=(1, 2, 3))
+    masks = masks.to(found)
+    mean = (found * masks).mean(dim=(1, 2, 3))
+    if options.masked_loss_normalize:
+        mean = mean / masks.mean(dim=(1, 2, 3)).clamp(min=SMALLEST_MASK)
+    return mean
 
 
 def huber_c(timesteps: Tensor, alphas_cumprod: Tensor, options: LossOptions) -> Tensor:
@@ -84,7 +99,8 @@ def snr_weights(
     eps, weights = prediction_type == "epsilon", torch.ones_like(snr)
     if options.min_snr_gamma:
         least = snr.clamp(max=options.min_snr_gamma)
-        weights = weights * (least / snr if eps else least / (snr + 1))
+        # Without any signal (zero_terminal_snr) the first is 1 in the limit.
+        weights = weights * (torch.where(snr > 0, least / snr, 1.0) if eps else least / (snr + 1))
     if options.scale_v_pred_loss_like_noise_pred:
         weights = weights * cut / (cut + 1)
     if options.v_pred_like_loss:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_lab.dataset.dataset import Dataset, Encode
-from lora_lab.dataset.options import DatasetOptions
+from lora_lab.dataset.held_out import once, split
 from lora_lab.dataset.scan import ScanReport, epoch_items, scan
 from lora_lab.errors import DatasetError
+from lora_lab.training.dataset_config import scan_of
+from lora_lab.training.dataset_facts import facts_of
 from lora_lab.training.events import Event, Progress, Warned
 from lora_lab.training.metadata import DatasetFacts
 from lora_lab.training.plan import options_of
@@ -79,69 +80,16 @@ def gather(settings: TrainSettings, seed: int, cache_dir: Path) -> Material:
     Raises:
         DatasetError: no such folder, or no picture in it that can be used.
     """
-    options = options_of(settings, seed)
-    reg = Path(settings.reg_data_dir) if settings.reg_data_dir else None
-    report = scan(Path(settings.train_data_dir), options, reg)
-    train = Dataset(report, cache_dir)
-    held_out = _held_out(settings, options) if settings.validation_data_dir else None
-    validation = None if held_out is None else Dataset(held_out, cache_dir)
+    report, told = scan_of(settings, seed)
+    report, held_out = split(report, seed)
+    if settings.validation_data_dir:
+        held_out = once(scan(Path(settings.validation_data_dir), options_of(settings, seed)))
     return Material(
-        train=train,
-        validation=validation,
-        facts=facts_of(report, 0 if held_out is None else held_out.images),
-        warnings=_warnings(report),
+        train=Dataset(report, cache_dir),
+        validation=None if held_out is None else Dataset(held_out, cache_dir),
+        facts=facts_of(report, 0 if held_out is None else held_out.images, by_config=bool(settings.dataset_config)),
+        warnings=told + _warnings(report),
     )
-
-
-def _held_out(settings: TrainSettings, options: DatasetOptions) -> ScanReport:
-    """Held-out pictures count once each, are never flipped or cut at random, and keep their captions and their
-    order whatever the run's seed."""
-    plain = dataclasses.replace(
-        options,
-        seed=0,
-        flip_aug=False,
-        random_crop=False,
-        cache_latents=True,
-        shuffle_caption=False,
-        enable_wildcard=False,
-        caption_dropout_rate=0.0,
-        caption_dropout_every_n_epochs=0,
-        caption_tag_dropout_rate=0.0,
-    )
-    report = scan(Path(settings.validation_data_dir), plain)
-    once = {id(subset): dataclasses.replace(subset, repeats=1) for subset in report.subsets}
-    items = tuple(dataclasses.replace(item, subset=once[id(item.subset)]) for item in report.items)
-    return dataclasses.replace(report, subsets=tuple(once.values()), items=items)
-
-
-def facts_of(report: ScanReport, validation_images: int = 0) -> DatasetFacts:
-    """What a LoRA file tells of its pictures."""
-    train = [subset for subset in report.subsets if not subset.regularisation]
-    reg = [subset for subset in report.subsets if subset.regularisation]
-    return DatasetFacts(
-        train_images=sum(s.repeats * len(s.pictures) for s in train),
-        reg_images=sum(s.repeats * len(s.pictures) for s in reg),
-        validation_images=validation_images,
-        batches_per_epoch=report.batches_per_epoch,
-        dirs={s.folder.name: {"n_repeats": s.repeats, "img_count": len(s.pictures)} for s in train},
-        reg_dirs={s.folder.name: {"n_repeats": s.repeats, "img_count": len(s.pictures)} for s in reg},
-        tag_frequency=report.tag_frequency(),
-        bucket_info=_bucket_info(report) if report.options.enable_bucket else None,
-    )
-
-
-def _bucket_info(report: ScanReport) -> Mapping[str, Any]:
-    """kohya's ss_bucket_info; the error is the mean difference of the aspect ratios, width by height."""
-    counts = report.bucket_counts.items()
-    errors = [
-        abs(item.picture.size[0] / item.picture.size[1] - item.placement.bucket[0] / item.placement.bucket[1])
-        for item, repeats in epoch_items(report)
-        for _ in range(repeats)
-    ]
-    return {
-        "buckets": {str(i): {"resolution": list(size), "count": count} for i, (size, count) in enumerate(counts)},
-        "mean_img_ar_error": sum(errors) / max(1, len(errors)),
-    }
 
 
 def _warnings(report: ScanReport) -> tuple[str, ...]:

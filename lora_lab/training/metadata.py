@@ -39,6 +39,8 @@ class DatasetFacts:
     """Folder's name to tag in lower case to number of captions with it, repeats not counted."""
     bucket_info: Mapping[str, Any] | None = None
     """``{"buckets": {"0": {"resolution": [w, h], "count": n}}, "mean_img_ar_error": x}``."""
+    datasets: list[dict[str, Any]] | None = None
+    """What kohya calls ss_datasets; None where no dataset_config names them."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Origin:
             "multires_noise_discount": s.multires_noise_discount,
             "ip_noise_gamma": s.ip_noise_gamma,
             "ip_noise_gamma_random_strength": s.ip_noise_gamma_random_strength,
-            "zero_terminal_snr": False,
+            "zero_terminal_snr": s.zero_terminal_snr,
             "min_snr_gamma": s.min_snr_gamma or None,
             "debiased_estimation": s.debiased_estimation_loss,
             "loss_type": s.loss_type,
@@ -161,27 +163,39 @@ class Origin:
             "huber_scale": s.huber_scale,
             "huber_c": s.huber_c,
             "prior_loss_weight": s.prior_loss_weight,
-            "validation_seed": None,
-            "validation_split": 0.0,
-            "max_validation_steps": None,
-            "validate_every_n_epochs": s.validate_every_n_epochs if s.validation_data_dir else None,
-            "validate_every_n_steps": None,
+            "validation_seed": s.validation_seed,
+            "validation_split": s.validation_split,
+            "max_validation_steps": s.max_validation_steps,
+            "validate_every_n_epochs": s.validate_every_n_epochs if self.dataset.validation_images else None,
+            "validate_every_n_steps": s.validate_every_n_steps,
         }
 
     def _dataset_values(self) -> dict[str, Any]:
         s, data = self.settings, self.dataset
-        return {
+        values = {
             "num_train_images": data.train_images,
             "num_reg_images": data.reg_images,
             "num_validation_images": data.validation_images,
             "dataset_dirs": data.dirs,
-            "reg_dataset_dirs": data.reg_dirs,
             "tag_frequency": data.tag_frequency,
+            "caption_dropout_rate": s.caption_dropout_rate,
+            "caption_dropout_every_n_epochs": s.caption_dropout_every_n_epochs,
+            "caption_tag_dropout_rate": s.caption_tag_dropout_rate,
+            "face_crop_aug_range": s.face_crop_aug_range or None,
+            "resize_interpolation": s.resize_interpolation or None,
+        }
+        return {**values, **(self._folder_values() if data.datasets is None else {"datasets": data.datasets})}
+
+    def _folder_values(self) -> dict[str, Any]:
+        """What stands in ss_datasets where there is a dataset_config."""
+        s, data = self.settings, self.dataset
+        return {
+            "reg_dataset_dirs": data.reg_dirs,
             "bucket_info": data.bucket_info,
             "batch_size_per_device": s.train_batch_size,
             "total_batch_size": s.train_batch_size,
             "resolution": s.resolution,
-            "color_aug": False,
+            "color_aug": s.color_aug,
             "flip_aug": s.flip_aug,
             "random_crop": s.random_crop,
             "shuffle_caption": s.shuffle_caption,
@@ -190,11 +204,6 @@ class Origin:
             "min_bucket_reso": s.min_bucket_reso,
             "max_bucket_reso": s.max_bucket_reso,
             "keep_tokens": s.keep_tokens,
-            "caption_dropout_rate": s.caption_dropout_rate,
-            "caption_dropout_every_n_epochs": s.caption_dropout_every_n_epochs,
-            "caption_tag_dropout_rate": s.caption_tag_dropout_rate,
-            "face_crop_aug_range": None,
-            "resize_interpolation": None,
         }
 
     def _modelspec(self, finished: float) -> dict[str, str]:
@@ -243,7 +252,7 @@ def _text_rates(rates: Mapping[str, float]) -> float | list[float] | None:
 
 def _text(value: Any) -> str:  # noqa: ANN401 - whatever a setting holds
     """kohya's way of writing a value."""
-    if isinstance(value, Mapping):
+    if isinstance(value, (Mapping, list)):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, tuple):
         return "(" + ", ".join(map(str, value)) + ")"

@@ -71,6 +71,17 @@ def _at(alphas_cumprod: Tensor, timesteps: Tensor, like: Tensor) -> Tensor:
     return alphas_cumprod.float()[timesteps.cpu()].to(like.device).view(-1, 1, 1, 1)
 
 
+def zero_terminal(alphas_cumprod: Tensor) -> Tensor:
+    """The schedule stretched so that its last timestep has no signal (arXiv 2305.08891, algorithm 1); a new tensor.
+
+    Args:
+        alphas_cumprod: (1000,), falling. Its root is shifted until it ends at 0, and scaled until it begins as before.
+    """
+    root = alphas_cumprod.double().sqrt()
+    stretched = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    return stretched.square().to(alphas_cumprod.dtype)
+
+
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """x_t = sqrt(a) x_0 + sqrt(1 - a) noise (DDPM, arXiv 2006.11239, eq. 4); all (b, 4, h/8, w/8)."""
     a = _at(alphas_cumprod, timesteps, latents)

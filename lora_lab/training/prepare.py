@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from lora_lab.errors import DatasetError, HostBusyError, OutputError
 from lora_lab.training.checks import check, warnings
+from lora_lab.training.checks.captions import check_text_cache
 from lora_lab.training.checks.family import check_family, family_warnings
-from lora_lab.training.checks.noise import check_prediction
+from lora_lab.training.checks.noise import check_prediction, prediction_warnings
+from lora_lab.training.dataset_config import plain_path, sources_of
 from lora_lab.training.outputs import Outputs, check_outputs, outputs_of
 from lora_lab.training.settings import TrainSettings
 
@@ -45,14 +47,35 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
         raise HostBusyError("no checkpoint is loaded", remedy="load one, then start again")
     check_family(settings, info)
     check_prediction(settings, info.prediction_type)
+    more = tuple(prediction_warnings(settings, info.prediction_type))
     paths = host.paths()
-    for name in ("train_data_dir", "reg_data_dir", "validation_data_dir"):
+    for name in ("train_data_dir", "reg_data_dir", "validation_data_dir", "conditioning_data_dir"):
         _check_folder(name, getattr(settings, name), paths)
+    check_sources(settings, paths)
     for name in ("output_dir", "logging_dir"):
         check_allowed(getattr(settings, name), paths)
     outputs = outputs_of(settings, paths.lora_dir)
     check_outputs(outputs, own=own)
-    return Checked(settings, info, outputs, (*warnings(settings), *family_warnings(settings, info.family)))
+    return Checked(settings, info, outputs, (*warnings(settings), *family_warnings(settings, info.family), *more))
+
+
+def check_sources(settings: TrainSettings, paths: HostPaths) -> None:
+    """Subsets that are named one by one: each folder must be there, and be allowed.
+
+    Raises:
+        SettingsError, DatasetError, OutputError: what is wrong.
+    """
+    for value in (settings.dataset_config, settings.in_json):
+        check_allowed(plain_path(value), paths)
+    config = sources_of(settings)
+    for source in () if config is None else config.sources:
+        check_text_cache(settings, source.options)
+        _check_folder("image_dir", str(source.folder or ""), paths)
+        _check_folder("conditioning_data_dir", source.options.conditioning_data_dir, paths)
+        if source.metadata is not None:
+            check_allowed(str(source.metadata), paths)
+            if not source.metadata.is_file():
+                raise DatasetError("there is no such metadata file", file=source.metadata, remedy="check its path")
 
 
 def _check_folder(name: str, value: str, paths: HostPaths) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,9 @@ class Session:
         """The batches of each optimizer step of an epoch (1-based)."""
         batches = list(self.dataset.epoch(epoch))
         size = self.origin.settings.gradient_accumulation_steps
-        return [batches[i : i + size] for i in range(0, len(batches), size)]
+        done = (epoch - 1) * self.plan.steps_per_epoch
+        steps = [batches[i : i + size] for i in range(0, len(batches), size)]
+        return [[replace(plan, step=done + number) for plan in step] for number, step in enumerate(steps)]
 
     def metadata(self, epoch: int, step: int) -> dict[str, str]:
         """Of a file saved now."""
@@ -112,6 +114,7 @@ def set_up(
     material = gather(settings, seed, host.paths().data_dir / "latents")
     yield from (Warned(text) for text in material.warnings)
     plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed)
+    material.train.epochs.steps = plan.steps
     check_outputs(checked.outputs, plan, own=None if stood is None else session_id)
     if stood is not None:
         yield from _same_data(stood, plan, material)
@@ -138,7 +141,7 @@ def set_up(
         stepper=stepper,
         encoder=encoder,
         previews=Previews(parse_prompts(settings), turns, folder / "previews", clip_skip),
-        validation=None if material.validation is None else Validation(material.validation, encoder, chosen),
+        validation=None if material.validation is None else Validation(material.validation, encoder, chosen, settings),
         average=LossAverage(plan.batches_per_epoch, () if stood is None else stood.losses),
     )
 

@@ -137,9 +137,11 @@ class Stepper:
     def loss(self, model: LoadedModel, batch: Batch, conditioning: Conditioning, step: int, first: int) -> Tensor:
         """The loss of one batch, a scalar with a graph; `first` is the position of its first item in the step."""
         draw = objective.draw(batch.latents, self._plan.seed, step, first, self._noise)
-        losses = denoising_losses(model, batch.latents, draw, conditioning, self._loss)
+        alphas = alphas_of(model, self._settings)
+        how = Measure(alphas, self._loss, batch.masks)
+        losses = denoising_losses(model, batch.latents, draw, conditioning, how)
         kind = model.info.prediction_type
-        weights = snr_weights(draw.timesteps, model.alphas_cumprod, self._loss, kind)
+        weights = snr_weights(draw.timesteps, alphas, self._loss, kind)
         return objective.combine(losses, batch.weights, weights)
 
     def _set_rates(self, done: int) -> None:
@@ -162,17 +164,35 @@ class Stepper:
             raise LossIsNan
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How errors become losses."""
+
+    alphas_cumprod: Tensor
+    """The schedule that is trained on, (1000,)."""
+    loss: LossOptions = SQUARED
+    masks: Tensor | None = None
+    """(b, 1, h/8, w/8) in 0..1; None counts all places alike."""
+
+
+def alphas_of(model: LoadedModel, settings: TrainSettings) -> Tensor:
+    """The live schedule, or a stretched copy of it; the model's own stays as it is."""
+    return objective.zero_terminal(model.alphas_cumprod) if settings.zero_terminal_snr else model.alphas_cumprod
+
+
 def denoising_losses(
-    model: LoadedModel, latents: Tensor, draw: objective.Draw, conditioning: Conditioning, how: LossOptions = SQUARED
+    model: LoadedModel, latents: Tensor, draw: objective.Draw, conditioning: Conditioning, how: Measure
 ) -> Tensor:
     """Each item's loss (b,) for this noise and these timesteps; latents (b, 4, h/8, w/8) scaled."""
     latents = latents.to(model.device, torch.float32)
     noise, timesteps = draw.noise.to(model.device), draw.timesteps
     seen = noise if draw.perturbation is None else noise + draw.perturbation.to(model.device)
-    noisy = objective.add_noise(latents, seen, timesteps, model.alphas_cumprod)
-    wanted = objective.target(model.info.prediction_type, latents, noise, timesteps, model.alphas_cumprod)
-    edge = huber_c(timesteps, model.alphas_cumprod, how)
-    return item_losses(model.predict(noisy, timesteps.to(model.device), conditioning), wanted, how, edge)
+    alphas = how.alphas_cumprod
+    noisy = objective.add_noise(latents, seen, timesteps, alphas)
+    wanted = objective.target(model.info.prediction_type, latents, noise, timesteps, alphas)
+    edge = huber_c(timesteps, alphas, how.loss)
+    predicted = model.predict(noisy, timesteps.to(model.device), conditioning)
+    return item_losses(predicted, wanted, how.loss, edge, how.masks)
 
 
 def noise_options(settings: TrainSettings) -> NoiseOptions:

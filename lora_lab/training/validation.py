@@ -10,30 +10,34 @@ import torch
 
 from lora_lab.training import objective
 from lora_lab.training.conditioning import sized
-from lora_lab.training.step import denoising_losses
+from lora_lab.training.step import Measure, alphas_of, denoising_losses
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import Batch, BatchPlan, Dataset
     from lora_lab.host.base import LoadedModel
     from lora_lab.training.conditioning import CaptionEncoder
     from lora_lab.training.precision import Precision
+    from lora_lab.training.settings import TrainSettings
 
 TIMESTEPS = (200, 400, 600, 800)
 """kohya's validation timesteps."""
 
 
 class Validation:
-    """Mean squared error over all held-out pictures at `TIMESTEPS`, not weighed by min-SNR. Done in turns.
+    """Mean squared error over the held-out pictures at `TIMESTEPS`, not weighed by min-SNR. Done in turns.
 
     The noise depends on the picture and the timestep alone, so it is the same throughout a run, and for other runs
     with the same pictures.
     """
 
-    def __init__(self, dataset: Dataset, encoder: CaptionEncoder, precision: Precision) -> None:
+    def __init__(
+        self, dataset: Dataset, encoder: CaptionEncoder, precision: Precision, settings: TrainSettings
+    ) -> None:
         self._dataset = dataset
         self._encoder = encoder
         self._precision = precision
-        self._plans: list[BatchPlan] = list(dataset.epoch(1))
+        self._settings = settings
+        self._plans: list[BatchPlan] = list(dataset.epoch(1))[: settings.max_validation_steps]
         self._pending: deque[tuple[BatchPlan, int]] = deque()
         self._losses: list[float] = []
 
@@ -77,5 +81,6 @@ class Validation:
         draw = objective.Draw(noise, torch.full((len(generators),), timestep, dtype=torch.int64))
         with torch.no_grad(), self._precision.context(model.device):
             told = sized(self._encoder(model, batch.captions), batch)
-            losses = denoising_losses(model, batch.latents, draw, told)
+            how = Measure(alphas_of(model, self._settings), masks=batch.masks)
+            losses = denoising_losses(model, batch.latents, draw, told, how)
         return [float(loss) for loss in losses]

@@ -157,8 +157,13 @@ def scan_folder(settings: TrainSettings, context: UiContext) -> ScanReport:
     Raises:
         DatasetError, SettingsError, OutputError: see `check`.
     """
+    from lora_lab.training.dataset_config import scan_of
     from lora_lab.training.plan import options_of
+    from lora_lab.training.prepare import check_sources
 
+    if settings.dataset_config or settings.in_json:
+        check_sources(settings, context.host.paths())
+        return scan_of(settings)[0]
     folder = context.folder(settings.train_data_dir, "the folder of your pictures")
     reg = context.folder(settings.reg_data_dir, "reg_data_dir") if settings.reg_data_dir else None
     return scan(folder, options_of(settings), reg)

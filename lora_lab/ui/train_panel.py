@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from lora_lab.dataset.held_out import split
 from lora_lab.errors import LoraLabError
 from lora_lab.training.checks import check, warnings
 from lora_lab.training.plan import make_plan
@@ -155,7 +156,7 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
         LoraLabError: they cannot be run like this.
     """
     check(settings)
-    report = scan_folder(settings, context)
+    report, _ = split(scan_folder(settings, context), settings.seed or 0)
     numbers = make_plan(settings, report.batches_per_epoch)
     if not numbers.steps_per_epoch:
         return tag("p", "There is no picture to train on: see the panel Dataset.", "lora-lab-todo")

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_lab.dataset.captions import process, split_tags, wildcards
+from lora_lab.dataset.captions import Moment, process, split_tags, wildcards
 from lora_lab.dataset.options import DatasetOptions
 
 LETTERS = st.characters(blacklist_characters=",{}|", blacklist_categories=("Cs", "Cc", "Zl", "Zp"))
@@ -16,7 +16,7 @@ TAG = st.text(LETTERS, min_size=1).map(str.strip).filter(bool)
 
 
 def run(text: str, seed: int = 0, epoch: int = 1, **options: object) -> str:
-    return process(text, DatasetOptions(**options), epoch, random.Random(seed))
+    return process(text, DatasetOptions(**options), Moment(epoch), random.Random(seed))
 
 
 @given(st.lists(TAG, min_size=1, max_size=12), st.integers(0, 12), st.integers(0, 99))

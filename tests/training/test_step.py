@@ -30,6 +30,8 @@ DIM, ALPHA = 4, 2.0
 class Batch:
     """The fields of a dataset's batch that a step reads."""
 
+    masks: Any = None
+
     def __init__(self, latents: Any, captions: list[str], weights: Any) -> None:
         self.latents, self.captions, self.weights = latents, captions, weights
 

@@ -19,6 +19,12 @@ def check(settings: TrainSettings) -> None:
         raise SettingsError(what, remedy="make min_timestep smaller or max_timestep larger")
 
 
+def prediction_warnings(settings: TrainSettings, kind: PredictionType) -> Iterator[str]:
+    """What is unwise on this kind of checkpoint."""
+    if settings.zero_terminal_snr and kind != "v_prediction":
+        yield "zero_terminal_snr is for velocity-predicting checkpoints: one that predicts noise learns nothing there."
+
+
 def check_prediction(settings: TrainSettings, kind: PredictionType) -> None:
     """Options that are for one kind of checkpoint only.
 
@@ -28,6 +34,11 @@ def check_prediction(settings: TrainSettings, kind: PredictionType) -> None:
     if settings.scale_v_pred_loss_like_noise_pred and kind != "v_prediction":
         what = "scale_v_pred_loss_like_noise_pred is for velocity-predicting checkpoints, the loaded one predicts noise"
         raise SettingsError(what, remedy="switch it off")
+    if settings.zero_terminal_snr and kind == "epsilon":
+        for name in ("debiased_estimation_loss", "v_pred_like_loss"):
+            if getattr(settings, name):
+                what = f"{name} weighs steps without any signal endlessly, and zero_terminal_snr makes one"
+                raise SettingsError(what, remedy="switch one of them off")
     if settings.v_pred_like_loss and kind != "epsilon":
         what = "v_pred_like_loss is for noise-predicting checkpoints, the loaded one predicts velocity"
         raise SettingsError(what, remedy="leave it empty")

@@ -14,7 +14,7 @@ FORBIDDEN_IN_NAMES = frozenset('<>:"/\\|?*')
 
 def check(settings: TrainSettings) -> None:
     """Pictures and a name are needed; the prompts must be readable."""
-    if not settings.train_data_dir:
+    if not settings.train_data_dir and not settings.dataset_config and not settings.in_json:
         raise SettingsError("no pictures are chosen", remedy="set train_data_dir to the folder of your dataset")
     if not settings.output_name:
         raise SettingsError("the LoRA has no name", remedy="set output_name")
