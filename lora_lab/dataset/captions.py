@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from lora_lab.dataset.options import DatasetOptions
 
+MOST_VARIANTS = 64
+"""Of one caption: more are not listed."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -77,11 +80,56 @@ def grouped(caption: str, options: DatasetOptions) -> str:
 
 def wildcards(line: str, r: random.Random) -> str:
     """One choice of each ``{a|b}``, inner ones first; ``{{`` and ``}}`` stand for single braces."""
-    line = line.replace("\0", "").replace("\1", "").replace("{{", "\0").replace("}}", "\1")
-    found = 1
+    line, found = _marked(line), 1
     while found:  # ends: each round takes braces away
-        line, found = re.subn(r"\{([^{}]+)\}", lambda match: r.choice(match[1].split("|")), line)
+        line, found = CHOICE.subn(lambda match: r.choice(match[1].split("|")), line)
+    return _unmarked(line)
+
+
+CHOICE = re.compile(r"\{([^{}]+)\}")
+"""Innermost braces."""
+
+
+def _marked(line: str) -> str:
+    """Doubled braces as marks that are no braces."""
+    return line.replace("\0", "").replace("\1", "").replace("{{", "\0").replace("}}", "\1")
+
+
+def _unmarked(line: str) -> str:
     return line.replace("\0", "{").replace("\1", "}")
+
+
+def variants(text: str, options: DatasetOptions) -> set[str] | None:
+    """Every caption that `process` can make of a text; None where tags move, or where there are too many."""
+    if options.moves_tags:
+        return None
+    found: set[str] = set()
+    for line in (lines_of(text) or [""]) if options.enable_wildcard else [first_line(text)]:
+        whole = framed(line, options)
+        every = expanded(whole, MOST_VARIANTS) if options.enable_wildcard else [whole]
+        if every is None:
+            return None
+        found.update(grouped(caption, options) for caption in every)
+    if options.caption_dropout_rate or options.caption_dropout_every_n_epochs:
+        found.add("")
+    return found if len(found) <= MOST_VARIANTS else None
+
+
+def expanded(line: str, most: int) -> list[str] | None:
+    """All that `wildcards` can make of a line, each once; None where there are more than `most`."""
+    waiting = [_marked(line)]
+    found: dict[str, None] = {}
+    while waiting:
+        first = waiting.pop()
+        match = CHOICE.search(first)
+        if match is None:
+            found[_unmarked(first)] = None
+        else:
+            start, end = match.span()
+            waiting += [first[:start] + choice + first[end:] for choice in dict.fromkeys(match[1].split("|"))]
+        if len(found) + len(waiting) > most:
+            return None
+    return list(found)
 
 
 def _mix(caption: str, options: DatasetOptions, when: Moment, r: random.Random) -> str:

@@ -81,4 +81,4 @@ def _shake(length: int, middle: int, face: Face, options: DatasetOptions, r: ran
     assert faces is not None
     if faces[0] == faces[1] or largest <= min(options.resolution) // 10 or largest < SMALL_FACE:
         return 0
-    return r.randint(-(largest // 20), largest // 20)
+    return r.randint(-largest // 20, largest // 20)  # kohya rounds the lower end down

@@ -19,6 +19,7 @@ from lora_lab.training.events import Event, Progress, Warned
 from lora_lab.training.metadata import DatasetFacts
 from lora_lab.training.plan import options_of
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.text_cache import captions_of
 
 if TYPE_CHECKING:
     from lora_lab.host.base import CheckpointInfo
@@ -40,6 +41,21 @@ class Material:
     def pictures(self) -> int:
         """Training pictures, repeats not counted."""
         return sum(not item.subset.regularisation for item in self.train.report.items)
+
+    @property
+    def moving(self) -> bool:
+        """Do captions change from epoch to epoch?"""
+        options = [subset.options for subset in self.train.report.subsets]
+        return any(own.moves_tags or own.enable_wildcard for own in options)
+
+    def captions(self) -> list[str]:
+        """All captions that the run may meet, for the text encoder's cache.
+
+        Raises:
+            DatasetError: one has too many variants.
+        """
+        held_out = () if self.validation is None else self.validation.epochs.items
+        return captions_of({id(item): item for item in (*self.train.epochs.items, *held_out)}.values())
 
     @property
     def fingerprint(self) -> str:

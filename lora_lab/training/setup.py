@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +24,13 @@ from lora_lab.training.material import Material, gather
 from lora_lab.training.metadata import Origin, RunFacts, new_session_id
 from lora_lab.training.outputs import check_outputs, check_space
 from lora_lab.training.plan import Plan, make_plan
+from lora_lab.training.precision import Precision
 from lora_lab.training.prepare import Checked
 from lora_lab.training.previews import parse_prompts
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.state import Standing, State
 from lora_lab.training.step import Stepper
+from lora_lab.training.text_cache import TextCache, cache_for
 from lora_lab.training.turns import Turns
 from lora_lab.training.validation import Validation
 
@@ -49,6 +52,8 @@ class Session:
     previews: Previews
     validation: Validation | None
     average: LossAverage
+    precision: Precision
+    text_cache: TextCache | None = None
     speed: Speed = field(default_factory=Speed)
 
     @property
@@ -89,6 +94,19 @@ class Session:
     def cache_latents(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """Encode the pictures through the live VAE, where the settings ask for it."""
         yield from self.material.prepare(self.turns.encode_pixels, self.origin.checkpoint, stop)
+        if self.text_cache is not None and not stop():
+            yield from self._cache_captions(self.text_cache, stop)
+
+    def _cache_captions(self, cache: TextCache, stop: Callable[[], bool]) -> Iterator[Event]:
+        """Read every caption once, turn by turn."""
+        waiting = deque(self.material.captions())
+        total = len(waiting)
+        while waiting and not stop():
+            with self.turns.training() as model, self.precision.context(model.device):
+                self.encoder.fill(model, waiting, lambda: self.turns.over)
+            yield Progress("caching captions", total - len(waiting), total)
+        if cache.warning:
+            yield Warned(f"{cache.warning}.")
 
 
 def set_up(
@@ -124,7 +142,10 @@ def set_up(
     with turns.training() as model:
         adapter = _adapter(settings, model, plan)
         chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
-    encoder = CaptionEncoder(settings, clip_skip, learns=plan.trains("text_encoder"))
+    reading = (info.identity, clip_skip, chosen.name)
+    cache = cache_for(settings, reading, host.paths().data_dir / "text_states")
+    learns = plan.trains("text_encoder")
+    encoder = CaptionEncoder(settings, clip_skip, learns=learns, moving=material.moving, cache=cache)
     stepper = Stepper(settings, plan, adapter, chosen, encoder)
     check_space(checked.outputs, settings, plan, stepper.parameters)
     turns.adapter, turns.fit = adapter, _Fit(adapter, plan)
@@ -142,6 +163,8 @@ def set_up(
         encoder=encoder,
         previews=Previews(parse_prompts(settings), turns, folder / "previews", clip_skip),
         validation=None if material.validation is None else Validation(material.validation, encoder, chosen, settings),
+        precision=chosen,
+        text_cache=cache,
         average=LossAverage(plan.batches_per_epoch, () if stood is None else stood.losses),
     )
 

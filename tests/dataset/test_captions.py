@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_lab.dataset.captions import Moment, process, split_tags, wildcards
+from lora_lab.dataset.captions import Moment, process, split_tags, variants, warmed_up, wildcards
 from lora_lab.dataset.options import DatasetOptions
 
 LETTERS = st.characters(blacklist_characters=",{}|", blacklist_categories=("Cs", "Cc", "Zl", "Zp"))
@@ -91,3 +92,54 @@ def test_the_order_is_kohyas() -> None:
 
 def test_the_same_seed_gives_the_same_caption() -> None:
     assert len({run("a, b, c, d, e", 5, shuffle_caption=True) for _ in range(5)}) == 1
+
+
+@given(st.integers(0, 12), st.integers(0, 6), st.integers(1, 50), st.integers(0, 60))
+def test_tags_warm_up_as_kohya_counts_them(count: int, least: int, length: int, step: int) -> None:
+    tags = [f"t{i}" for i in range(count)]
+    options = DatasetOptions(token_warmup_min=least, token_warmup_step=length)
+    judge = tags
+    if step < length:
+        judge = tags[: math.floor(step * ((count - least) / length)) + least]
+    found = warmed_up(count, options, Moment(1, step, 1000))
+    exact = step * (count - least) % length == 0  # there kohya's float may fall short of a whole number
+    assert abs(found - len(judge)) <= int(exact)
+    assert warmed_up(count, options, Moment(1, length, 1000)) == count
+
+
+def test_a_warmup_below_one_is_a_share_of_the_run_and_spares_the_kept_tags() -> None:
+    options = DatasetOptions(token_warmup_step=0.5, token_warmup_min=1, keep_tokens=1)
+
+    def at(step: int) -> str:
+        return process("k, a, b, c, d, e", options, Moment(1, step, 20), random.Random(0))
+
+    assert [at(step) for step in (0, 5, 9, 10)] == ["k, a", "k, a, b, c", "k, a, b, c, d", "k, a, b, c, d, e"]
+
+
+def test_another_separator_parts_the_tags() -> None:
+    options = {"caption_separator": ";", "shuffle_caption": True, "keep_tokens": 1}
+    found = {run("k; a, b; c", s, **options) for s in range(20)}
+    assert found == {"k, a, b, c", "k, c, a, b"}
+    assert run("a||b", secondary_separator="||", caption_separator=";") == "a;b"
+
+
+WILD = st.text(st.sampled_from("ab{}|, \n"), max_size=24)
+
+
+@given(WILD, st.booleans(), st.booleans(), st.integers(0, 99))
+def test_every_caption_is_among_its_variants(text: str, wild: bool, drops: bool, seed: int) -> None:
+    options = {"enable_wildcard": wild, "caption_prefix": "p", "caption_suffix": "{x|y}"}
+    options |= {"caption_dropout_rate": 0.3 * drops}
+    every = variants(text, DatasetOptions(**options))
+    if every is not None:
+        assert run(text, seed, **options) in every
+
+
+def test_variants_are_all_that_can_come_and_no_more() -> None:
+    options = {"enable_wildcard": True, "caption_prefix": "{p|q}", "caption_dropout_every_n_epochs": 2}
+    every = variants("{a|{b|c} } {{d}}\nx", DatasetOptions(**options))
+    assert every == {run("{a|{b|c} } {{d}}\nx", s, e, **options) for s in range(300) for e in (1, 2)}
+    assert len(every) == 2 * 3 + 2 + 1
+    assert variants("{a|b}" * 7, DatasetOptions(enable_wildcard=True)) is None
+    assert variants("a, b", DatasetOptions(shuffle_caption=True)) is None
+    assert variants("{a|b}", DatasetOptions()) == {"{a|b}"}
