@@ -14,6 +14,11 @@ def test_the_page_of_settings_is_up_to_date() -> None:
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page, "run python tools/settings_doc.py"
 
 
+def test_the_page_of_kohyas_options_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "tools" / "kohya_doc.py"))["page"]()
+    assert (ROOT / "docs" / "kohya.md").read_text(encoding="utf-8") == page, "run python tools/settings_doc.py"
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

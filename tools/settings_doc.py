@@ -57,3 +57,6 @@ def values(spec: FieldSpec) -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs" / "settings.md").write_text(page(), encoding="utf-8")
+    import kohya_doc  # it tells which of kohya's options are settings
+
+    kohya_doc.write()

@@ -27,6 +27,7 @@ VERBS = MappingProxyType(
         "tag": "tag pictures with WD taggers, and write captions",
         "caption": "change captions in bulk, with a preview, a history and undo",
         "train": "train a LoRA from a settings file",
+        "settings": "read settings of any kind, tell what was taken, write them as kohya's; presets",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",
         "library": "search a folder of LoRAs; which of them were trained on a checkpoint",
         "extract": "a LoRA from the difference of two checkpoints",

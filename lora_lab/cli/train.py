@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_lab.cli import given
 from lora_lab.cli.follow import Follow
 from lora_lab.cli.output import Output
-from lora_lab.errors import Interrupted, SettingsError, UserError
+from lora_lab.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
@@ -23,20 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The settings file, and what it is run on."""
     from lora_lab.training.settings import TrainSettings
 
-    parser.add_argument(
-        "settings", type=Path, metavar="SETTINGS", nargs="?", help="a file of ours (TOML, JSON) or a kohya TOML"
-    )
+    parser.add_argument("settings", type=Path, metavar="SETTINGS", nargs="?", help=given.HELP)
     parser.add_argument(
         "--resume", metavar="RUN", help="go on with a run that was broken off: its id, or a part of it, in --out's runs"
     )
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo checkpoint)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes", help="change a setting of the file"
+        "--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: what SETTINGS names, or the demo's)"
     )
+    given.add_arguments(parser)
     parser.add_argument(
         "--prediction-type", choices=("epsilon", "v_prediction"), help="of the UNet (default: what the yaml says)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for runs and LoRAs (default: lora-lab-data)")
     names = ", ".join(spec.name for spec in TrainSettings.specs())
     parser.epilog = f"{parser.epilog}\n\nsettings: {names}"
 
@@ -45,12 +43,16 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Train until it is done or stopped; Ctrl-C stops within one step and keeps what was learnt."""
     if args.settings is None and (args.resume is None or args.changes):
         raise UserError("there is no settings file", remedy="give one, or --resume RUN alone")
-    settings = read_settings(args.settings, args.changes, output) if args.settings else None
+    settings, checkpoint = None, args.checkpoint
+    if args.settings is not None:
+        found = given.read(args.settings, args, output)
+        given.check_taken(found, args.settings)
+        settings, checkpoint = found.settings, given.checkpoint(found, args.checkpoint)
     from lora_lab.host.choose import standalone_host
     from lora_lab.training import jobs
 
     out = args.out.resolve() if args.out else None
-    host = standalone_host(args.checkpoint, data_dir=out, prediction_type=args.prediction_type)
+    host = standalone_host(checkpoint, data_dir=out, prediction_type=args.prediction_type)
     run = _begin(jobs.queue(), settings, args.resume, host)
     run.listen(Follow(output))
     stopped = False
@@ -85,23 +87,3 @@ def _begin(queue: JobQueue, settings: TrainSettings | None, resume: str | None, 
         return queue.resume(resume, host, settings)
     assert settings is not None
     return queue.start(settings, host)
-
-
-def read_settings(path: Path, changes: list[str], output: Output) -> TrainSettings:
-    """The file's settings with ``--set`` applied.
-
-    Raises:
-        SettingsError: the file or a change is wrong.
-    """
-    from lora_lab.training.settings import TrainSettings
-
-    file = TrainSettings.from_file(path)
-    if file.note:
-        output.warn(f"note: {file.note}")
-    given: dict[str, str] = {}
-    for change in changes:
-        name, sign, value = change.partition("=")
-        if not sign:
-            raise SettingsError(f"--set {change} has no value", remedy="write it as --set NAME=VALUE")
-        given[TrainSettings.spec(name.strip()).name] = value.strip()
-    return file.settings.replace(**given) if given else file.settings

@@ -1,0 +1,202 @@
+"""The plain table behind `options.py`: name, how it takes values (value where nothing stands), default."""
+
+from __future__ import annotations
+
+TABLE = """
+v2 flag
+v_parameterization flag
+pretrained_model_name_or_path
+tokenizer_cache_dir
+optimizer_type
+use_8bit_adam flag
+use_lion_optimizer flag
+learning_rate value 2e-06
+max_grad_norm value 1.0
+optimizer_args list
+lr_scheduler_type
+lr_scheduler_args list
+lr_scheduler value constant
+lr_warmup_steps value 0
+lr_decay_steps value 0
+lr_scheduler_num_cycles value 1
+lr_scheduler_power value 1
+fused_backward_pass flag
+lr_scheduler_timescale
+lr_scheduler_min_lr_ratio
+output_dir
+output_name
+huggingface_repo_id
+huggingface_repo_type
+huggingface_path_in_repo
+huggingface_token
+huggingface_repo_visibility
+save_state_to_huggingface flag
+resume_from_huggingface flag
+async_upload flag
+save_precision
+save_every_n_epochs
+save_every_n_steps
+save_n_epoch_ratio
+save_last_n_epochs
+save_last_n_epochs_state
+save_last_n_steps
+save_last_n_steps_state
+save_state flag
+save_state_on_train_end flag
+resume
+train_batch_size value 1
+max_token_length
+mem_eff_attn flag
+torch_compile flag
+dynamo_backend value inductor
+xformers flag
+sdpa flag
+vae
+max_train_steps value 1600
+max_train_epochs
+max_data_loader_n_workers value 8
+persistent_data_loader_workers flag
+seed
+gradient_checkpointing flag
+gradient_accumulation_steps value 1
+mixed_precision value no
+full_fp16 flag
+full_bf16 flag
+fp8_base flag
+ddp_timeout
+ddp_gradient_as_bucket_view flag
+ddp_static_graph flag
+clip_skip
+logging_dir
+log_with
+log_prefix
+log_tracker_name
+wandb_run_name
+log_tracker_config
+wandb_api_key
+log_config flag
+noise_offset
+noise_offset_random_strength flag
+multires_noise_iterations
+ip_noise_gamma
+ip_noise_gamma_random_strength flag
+multires_noise_discount value 0.3
+adaptive_noise_scale
+zero_terminal_snr flag
+min_timestep
+max_timestep
+loss_type value l2
+huber_schedule value snr
+huber_c value 0.1
+huber_scale value 1.0
+lowram flag
+highvram flag
+sample_every_n_steps
+sample_at_first flag
+sample_every_n_epochs
+sample_prompts
+sample_sampler value ddim
+config_file
+output_config flag
+prior_loss_weight value 1.0
+conditioning_data_dir
+masked_loss flag
+train_data_dir
+cache_info flag
+shuffle_caption flag
+caption_separator value ,
+caption_extension value .caption
+caption_extention
+keep_tokens value 0
+keep_tokens_separator
+secondary_separator
+enable_wildcard flag
+caption_prefix
+caption_suffix
+color_aug flag
+flip_aug flag
+face_crop_aug_range
+random_crop flag
+debug_dataset flag
+resolution
+cache_latents flag
+vae_batch_size value 1
+cache_latents_to_disk flag
+skip_cache_check flag
+enable_bucket flag
+min_bucket_reso value 256
+max_bucket_reso value 1024
+bucket_reso_steps value 64
+bucket_no_upscale flag
+resize_interpolation
+token_warmup_min value 1
+token_warmup_step value 0
+alpha_mask flag
+dataset_class
+caption_dropout_rate value 0.0
+caption_dropout_every_n_epochs value 0
+caption_tag_dropout_rate value 0.0
+reg_data_dir
+in_json
+dataset_repeats value 1
+console_log_level
+console_log_file
+console_log_simple flag
+metadata_title
+metadata_author
+metadata_description
+metadata_license
+metadata_tags
+metadata_usage_hint
+metadata_thumbnail
+metadata_merged_from
+metadata_trigger_phrase
+metadata_preprocessor
+metadata_is_negative_embedding
+deepspeed flag
+zero_stage value 2
+offload_optimizer_device
+offload_optimizer_nvme_path
+offload_param_device
+offload_param_nvme_path
+zero3_init_flag flag
+zero3_save_16bit_model flag
+fp16_master_weights_and_gradients flag
+dataset_config
+min_snr_gamma
+scale_v_pred_loss_like_noise_pred flag
+v_pred_like_loss
+debiased_estimation_loss flag
+weighted_captions flag
+cpu_offload_checkpointing flag
+no_metadata flag
+save_model_as value safetensors
+unet_lr
+text_encoder_lr list
+fp8_base_unet flag
+network_weights
+network_module
+network_dim
+network_alpha value 1
+network_dropout
+network_args list
+network_train_unet_only flag
+network_train_text_encoder_only flag
+training_comment
+dim_from_weights flag
+scale_weight_norms
+base_weights list
+base_weights_multiplier list
+no_half_vae flag
+skip_until_initial_step flag
+initial_epoch
+initial_step
+validation_seed
+validation_split value 0.0
+validate_every_n_steps
+validate_every_n_epochs
+max_validation_steps
+disable_mmap_load_safetensors* flag
+cache_text_encoder_outputs* flag
+cache_text_encoder_outputs_to_disk* flag
+"""
