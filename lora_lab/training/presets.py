@@ -24,7 +24,7 @@ ENDING = ".json"
 
 OWN = frozenset((
     "output_name", "training_comment", "sample_prompts", "dataset_config", "network_weights", "base_weights", "resume",
-    "vae", "in_json",
+    "vae", "in_json", "loss_weights",
 ))  # fmt: skip
 """Settings that belong to one training, besides all folders: a preset has none of them."""
 

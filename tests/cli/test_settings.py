@@ -23,8 +23,8 @@ def test_a_file_is_told_key_by_key(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, "settings", DATA / "guide.sh")
     assert status == 0
     assert "network_dim = 160" in out
-    assert "not taken: color_aug, face_crop_aug_range" in out or "not taken: face_crop_aug_range" in out
-    assert "enable_bucket and face_crop_aug_range do not go together" in err
+    assert "not taken: face_crop_aug_range: it does not go together with enable_bucket" in out
+    assert "Not taken over from the file: face_crop_aug_range" in err
 
 
 def test_json_has_everything(capsys: pytest.CaptureFixture[str]) -> None:

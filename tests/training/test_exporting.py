@@ -53,6 +53,7 @@ def test_the_settings_of_a_new_run(form: str, tmp_path: Path) -> None:
 @given(values=ALL_VALUES, form=st.sampled_from(sorted(FORMATS)))
 def test_any_settings_there_and_back(values: dict[str, Any], form: str, tmp_path: Path) -> None:
     values["sample_prompts"] = str(values.get("sample_prompts") or "").strip().replace("\r", "").replace("\0", "")
+    values["face_crop_aug_range"] = ""  # with buckets it is left out on the way back, which another test holds
     chosen = TrainSettings.from_mapping(values)
     made = export(chosen, TARGET, str(tmp_path / "prompts.txt"))
     if form == "ps1" and any(unwritable(str(value)) for value in made.options.values()):

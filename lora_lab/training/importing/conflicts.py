@@ -10,27 +10,23 @@ from lora_lab.training.settings import TrainSettings
 Values = Mapping[str, Any]
 
 
-def _on(values: Values, name: str) -> bool:
+def is_on(values: Values, name: str) -> bool:
+    """Does the file ask for it?"""
     return str(values.get(name, "")).strip().lower() not in ("", "false", "0", "none")
 
 
-def _cropping(settings: TrainSettings, values: Values) -> Iterator[str]:
-    if _on(values, "face_crop_aug_range") and _on(values, "enable_bucket"):
-        yield "enable_bucket and face_crop_aug_range do not go together; the buckets are kept"
-
-
 def _caching(settings: TrainSettings, values: Values) -> Iterator[str]:
-    cached = _on(values, "cache_latents") or _on(values, "cache_latents_to_disk")
+    cached = is_on(values, "cache_latents") or is_on(values, "cache_latents_to_disk")
     for name in ("color_aug", "random_crop", "face_crop_aug_range"):
-        if cached and _on(values, name):
+        if cached and is_on(values, name):
             yield f"cache_latents and {name} do not go together; kohya's scripts refuse such a run"
 
 
 def _captions(settings: TrainSettings, values: Values) -> Iterator[str]:
-    if not (_on(values, "cache_text_encoder_outputs") or _on(values, "cache_text_encoder_outputs_to_disk")):
+    if not (is_on(values, "cache_text_encoder_outputs") or is_on(values, "cache_text_encoder_outputs_to_disk")):
         return
     for name in ("shuffle_caption", "caption_dropout_rate", "caption_tag_dropout_rate", "token_warmup_step"):
-        if _on(values, name):
+        if is_on(values, name):
             yield f"cache_text_encoder_outputs and {name} do not go together; kohya's scripts refuse such a run"
 
 
@@ -45,7 +41,7 @@ def _parts(settings: TrainSettings, values: Values) -> Iterator[str]:
 
 
 def _length(settings: TrainSettings, values: Values) -> Iterator[str]:
-    if _on(values, "max_train_epochs") and _on(values, "max_train_steps"):
+    if is_on(values, "max_train_epochs") and is_on(values, "max_train_steps"):
         yield "max_train_epochs and max_train_steps are both given; the epochs count, as in kohya's scripts"
 
 
@@ -54,5 +50,5 @@ def _alpha(settings: TrainSettings, values: Values) -> Iterator[str]:
         yield f"network_alpha {settings.network_alpha:g} is above network_dim {settings.network_dim}"
 
 
-CONFLICTS = (_cropping, _caching, _captions, _schedule, _parts, _length, _alpha)
+CONFLICTS = (_caching, _captions, _schedule, _parts, _length, _alpha)
 """Each yields sentences without their full stop."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_lab.errors import SettingsError
 from lora_lab.training.fields import SAME, FieldSpec
-from lora_lab.training.importing.conflicts import CONFLICTS
+from lora_lab.training.importing.conflicts import CONFLICTS, is_on
 from lora_lab.training.importing.found import Left, Reading, SettingsFile
 from lora_lab.training.importing.network_args import unpack
 from lora_lab.training.importing.options import OPTIONS, is_default
@@ -103,6 +103,8 @@ def _translate(reading: Reading) -> None:
     _text_encoder_rates(reading)
     _prompts(reading)
     _save_as(reading)
+    if is_on(reading.values, "face_crop_aug_range") and is_on(reading.values, "enable_bucket"):
+        reading.leave("face_crop_aug_range", "it does not go together with enable_bucket; the buckets are kept")
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:

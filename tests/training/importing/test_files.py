@@ -53,9 +53,11 @@ def test_the_guides_bash_script_as_it_stands() -> None:
     assert values(found, "enable_bucket min_bucket_reso max_bucket_reso flip_aug") == (True, 320, 768, True)
     assert values(found, "keep_tokens cache_latents save_every_n_epochs") == (0, False, 2)
     assert found.checkpoint == "/data/models//base.ckpt"
-    assert any("enable_bucket and face_crop_aug_range do not go together" in text for text in found.remarks)
+    why = {item.name: item.why for item in found.left}
+    assert "does not go together with enable_bucket" in why["face_crop_aug_range"]
+    assert set(why) == {"face_crop_aug_range", "num_cpu_threads_per_process"}
+    assert found.settings.color_aug
     assert any("use_8bit_adam is read as optimizer_type AdamW8bit" in text for text in found.remarks)
-    assert "face_crop_aug_range" in found.skipped
 
 
 @pytest.mark.parametrize("name", ["guide.ps1", "guide.sh"])
@@ -81,6 +83,17 @@ def test_a_kohya_toml() -> None:
     assert values(found, "optimizer_args text_encoder_lr") == (("weight_decay=0.1", "betas=0.9,0.99"), 5e-5)
     assert values(found, "max_train_epochs max_train_steps save_every_n_epochs") == (4, None, None)
     assert values(found, "keep_tokens lr_scheduler min_snr_gamma save_precision") == (0, "constant", 0, "float")
+
+
+def test_a_dataset_config_by_itself_and_named_in_a_file(tmp_path: Path) -> None:
+    path = DATA / "dataset_config.toml"
+    found = settings_file.read(path)
+    assert found.settings == TrainSettings.from_mapping({"dataset_config": str(path)})
+    assert found.values == ("dataset_config",)
+    named = tmp_path / "kohya.toml"
+    named.write_text(f"network_module = 'networks.lora'\ndataset_config = '{path.as_posix()}'\n", encoding="utf-8")
+    found = settings_file.read(named)
+    assert (found.settings.dataset_config, found.settings.network_dim, found.skipped) == (path.as_posix(), 4, ())
 
 
 def test_a_kohya_ss_file_of_spring_2023() -> None:
