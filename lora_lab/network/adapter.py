@@ -223,16 +223,21 @@ class Adapter:
             self._apply()
 
     @contextmanager
-    def training(self) -> Iterator[None]:
-        """Inside dropout acts; it draws from torch's global generator. Pictures and validation stay outside."""
-        before = [piece.dropping for piece in self.pieces]
+    def training(self, *, lean: bool = False) -> Iterator[None]:
+        """Inside dropout acts; it draws from torch's global generator. Pictures and validation stay outside.
+
+        Args:
+            lean: keep less for the way back (see `lean.keep`); not while saved tensors are packed by other hooks, as
+                gradient checkpointing does.
+        """
+        before = [(piece.dropping, piece.lean) for piece in self.pieces]
         for piece in self.pieces:
-            piece.dropping = True
+            piece.dropping, piece.lean = True, lean
         try:
             yield
         finally:
-            for piece, dropping in zip(self.pieces, before, strict=True):
-                piece.dropping = dropping
+            for piece, (dropping, was_lean) in zip(self.pieces, before, strict=True):
+                piece.dropping, piece.lean = dropping, was_lean
 
     def _set(self, strengths: Strengths) -> None:
         factor = self._resolved(strengths)

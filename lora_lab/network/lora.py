@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from lora_lab.network.lean import Kept, again, keep
 from lora_lab.network.piece import PLAIN, Geometry, Piece, geometry, per_sample
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
@@ -103,7 +104,7 @@ class LoraPiece(Piece):
             scale *= strength
         else:
             rows = per_sample(strength, x)
-        factors = (target, x, self.down, self.up, scale, rows)
+        factors = (target, x, self.down, self.up, scale, rows, keep(x) if self.lean else Kept("itself", (x,)))
         changed: Tensor
         if self.site.kind == "conv":
             changed = _AddToWideConv.apply(*factors, geometry(self.site))  # type: ignore[no-untyped-call]
@@ -145,14 +146,15 @@ class _AddToLinear(torch.autograd.Function):
         up: Tensor,
         scale: float,
         rows: Tensor | None,
+        kept: Kept,
     ) -> Tensor:
         """Args: base with as many elements as the output; x (b, ..., in); down (r, in); up (out, r); rows (b, 1..)."""
         dtype = base.dtype
         inner = _cast(x, dtype).reshape(-1, x.shape[-1]).mm(_cast(down, dtype).t())
         inner = _cast(_times(inner, scale, rows), dtype)  # autocast may have its own mind
         base.view(-1, up.shape[0]).addmm_(inner, _cast(up, dtype).t())
-        ctx.save_for_backward(x, down, up, inner, rows)
-        ctx.scale = scale
+        ctx.save_for_backward(down, up, inner, rows, *kept.tensors)
+        ctx.scale, ctx.kind = scale, kept.kind
         ctx.mark_dirty(base)
         return base
 
@@ -160,8 +162,9 @@ class _AddToLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
         """The three products of the module's docstring."""
-        x, down, up, inner, rows = ctx.saved_tensors
+        down, up, inner, rows, *kept = ctx.saved_tensors
         _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        x = again(ctx.kind, kept)
         dtype = grad.dtype
         g = grad.reshape(-1, up.shape[0])
         grad_x = grad_down = grad_up = None
@@ -173,7 +176,7 @@ class _AddToLinear(torch.autograd.Function):
                 grad_down = _cast(back.t().mm(_cast(x, dtype).reshape(-1, x.shape[-1])), down.dtype)
             if need_x:
                 grad_x = _cast(back.mm(_cast(down, dtype)).view(x.shape), x.dtype)
-        return grad, grad_x, grad_down, grad_up, None, None
+        return grad, grad_x, grad_down, grad_up, None, None, None
 
 
 class _AddToConv(torch.autograd.Function):
@@ -188,14 +191,15 @@ class _AddToConv(torch.autograd.Function):
         up: Tensor,
         scale: float,
         rows: Tensor | None,
+        kept: Kept,
     ) -> Tensor:
         """Args: base (b, out, h, w); x (b, in, h, w); down (r, in, 1, 1); up (out, r, 1, 1); rows (b, 1, 1, 1)."""
         dtype = base.dtype
         inner = _project(_cast(down, dtype).flatten(1), _cast(x, dtype).flatten(2))
         inner = _cast(_times(inner, scale, rows), dtype)
         _accumulate(base, _cast(up, dtype).flatten(1), inner)
-        ctx.save_for_backward(x, down, up, inner, rows)
-        ctx.scale = scale
+        ctx.save_for_backward(down, up, inner, rows, *kept.tensors)
+        ctx.scale, ctx.kind = scale, kept.kind
         ctx.mark_dirty(base)
         return base
 
@@ -203,8 +207,9 @@ class _AddToConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
         """The three products of the module's docstring."""
-        x, down, up, inner, rows = ctx.saved_tensors
+        down, up, inner, rows, *kept = ctx.saved_tensors
         _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        x = again(ctx.kind, kept)
         dtype = grad.dtype
         g = grad.flatten(2)
         grad_x = grad_down = grad_up = None
@@ -216,7 +221,7 @@ class _AddToConv(torch.autograd.Function):
                 grad_down = _cast(_outer(back, _cast(x, dtype).flatten(2)), down.dtype).view(down.shape)
             if need_x:
                 grad_x = _cast(_project(_cast(down, dtype).flatten(1).t(), back).view(x.shape), x.dtype)
-        return grad, grad_x, grad_down, grad_up, None, None
+        return grad, grad_x, grad_down, grad_up, None, None, None
 
 
 class _AddToWideConv(torch.autograd.Function):
@@ -231,6 +236,7 @@ class _AddToWideConv(torch.autograd.Function):
         up: Tensor,
         scale: float,
         rows: Tensor | None,
+        kept: Kept,
         how: Geometry,
     ) -> Tensor:
         """Args: base (b, out, h', w'); x (b, in, h, w); down (r, in, k, k); up (out, r, 1, 1); rows (b, 1, 1, 1)."""
@@ -238,8 +244,8 @@ class _AddToWideConv(torch.autograd.Function):
         wide = functional.conv2d(_cast(x, dtype), _cast(down, dtype), None, *how)
         inner = _cast(_times(wide.flatten(2), scale, rows), dtype)
         _accumulate(base, _cast(up, dtype).flatten(1), inner)
-        ctx.save_for_backward(x, down, up, inner, rows)
-        ctx.scale, ctx.how, ctx.size = scale, how, wide.shape
+        ctx.save_for_backward(down, up, inner, rows, *kept.tensors)
+        ctx.scale, ctx.kind, ctx.how, ctx.size = scale, kept.kind, how, wide.shape
         ctx.mark_dirty(base)
         return base
 
@@ -247,8 +253,9 @@ class _AddToWideConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch types it so
         """The three products of the module's docstring, the last two with convolutions."""
-        x, down, up, inner, rows = ctx.saved_tensors
+        down, up, inner, rows, *kept = ctx.saved_tensors
         _, need_x, need_down, need_up, *_ = ctx.needs_input_grad
+        x = again(ctx.kind, kept)
         dtype = grad.dtype
         g = grad.flatten(2)
         grad_x = grad_down = grad_up = None
@@ -262,7 +269,7 @@ class _AddToWideConv(torch.autograd.Function):
             )  # fmt: skip
             grad_x = _cast(grad_x, x.dtype) if need_x else None
             grad_down = _cast(grad_down, down.dtype) if need_down else None
-        return grad, grad_x, grad_down, grad_up, None, None, None
+        return grad, grad_x, grad_down, grad_up, None, None, None, None
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

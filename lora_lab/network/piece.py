@@ -34,6 +34,8 @@ class Piece(ABC):
         """Set by the adapter, from its strengths by part, block and sample."""
         self.dropping = False
         """Set by the adapter: does dropout act?"""
+        self.lean = False
+        """Set by the adapter: may it keep of its input what the graph keeps anyway (see `lean`)?"""
         self.alone = True
         """Is this the first hook of the module, so that its output belongs to nobody else yet?"""
 

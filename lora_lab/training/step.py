@@ -111,7 +111,7 @@ class Stepper:
         torch.manual_seed(objective.generator_for("step", self._plan.seed, step).initial_seed())  # dropouts draw here
         self._set_rates(step - 1)
         try:
-            with self._adapter.training():
+            with self._adapter.training(lean=not self._settings.gradient_checkpointing):
                 losses = self._backward(model, batches, step)
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
