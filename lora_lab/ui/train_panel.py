@@ -15,7 +15,7 @@ from lora_lab.training.checks import check, warnings
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus
-from lora_lab.ui import run_view, schedule_view, train_files, words
+from lora_lab.ui import presets_part, run_view, schedule_view, train_files, words
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.dataset_panel import scan_folder
 from lora_lab.ui.edge import Changes, Values, on
@@ -56,6 +56,7 @@ class TrainWidgets:
 
     fields: Fields
     files: train_files.FileWidgets
+    presets: presets_part.PresetWidgets
     plan: gr.HTML
     replan: gr.Button
     start: gr.Button
@@ -81,6 +82,7 @@ def build(context: UiContext) -> TrainWidgets:
         with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
             fields = _build_form()
             files = train_files.build()
+            kept = presets_part.build(context)
             replan = gr.Button("plan", elem_id="lora_lab_train_replan", elem_classes=["lora-lab-hidden"])
         with gr.Column(scale=5, min_width=320, elem_id="lora_lab_train_run"):
             plan = gr.HTML(PLAN_HINT, elem_id="lora_lab_train_plan")
@@ -99,7 +101,7 @@ def build(context: UiContext) -> TrainWidgets:
             chosen = gr.Textbox("", visible=False, elem_id="lora_lab_train_chosen")
     gr.HTML(hints("train", fields.widgets), elem_classes=["lora-lab-hidden"])
     return TrainWidgets(
-        fields, files, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, chosen
+        fields, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, chosen
     )
 
 
@@ -123,6 +125,7 @@ def wire(w: TrainWidgets, context: UiContext) -> None:
     which = "() => [window.loraLab.waiting]"
     on(w.cancel.click, partial(cancel, w=w, context=context), {w.chosen}, [w.card], context, quiet=True, js=which)
     train_files.wire(w.files, w.fields, context)
+    presets_part.wire(w.presets, w.fields, w.files.told, context)
 
 
 def read(values: Values, w: TrainWidgets) -> TrainSettings:
