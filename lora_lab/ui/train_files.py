@@ -56,7 +56,7 @@ def build() -> FileWidgets:
             elem_id="lora_lab_train_export_as", interactive=True,
         )  # fmt: skip
         export = gr.Button("Export for kohya's scripts", size="sm", elem_id="lora_lab_train_export")
-    told = gr.HTML("", elem_id="lora_lab_train_told")
+    told = gr.HTML("", elem_id="lora_lab_train_told", render=False)  # the panel puts it below the presets
     return FileWidgets(load, save, export_as, export, told)
 
 

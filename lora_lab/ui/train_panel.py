@@ -83,6 +83,7 @@ def build(context: UiContext) -> TrainWidgets:
             fields = _build_form()
             files = train_files.build()
             kept = presets_part.build(context)
+            files.told.render()
             replan = gr.Button("plan", elem_id="lora_lab_train_replan", elem_classes=["lora-lab-hidden"])
         with gr.Column(scale=5, min_width=320, elem_id="lora_lab_train_run"):
             plan = gr.HTML(PLAN_HINT, elem_id="lora_lab_train_plan")
