@@ -163,10 +163,10 @@ def scan_folder(settings: TrainSettings, context: UiContext) -> ScanReport:
 
     if settings.dataset_config or settings.in_json:
         check_sources(settings, context.host.paths())
-        return scan_of(settings)[0]
+        return scan_of(settings, settings.seed or 0)[0]
     folder = context.folder(settings.train_data_dir, "the folder of your pictures")
     reg = context.folder(settings.reg_data_dir, "reg_data_dir") if settings.reg_data_dir else None
-    return scan(folder, options_of(settings), reg)
+    return scan(folder, options_of(settings, settings.seed or 0), reg)
 
 
 def thumbnails(report: ScanReport, folder: Path) -> tuple[list[tuple[str, str]], list[Problem]]:

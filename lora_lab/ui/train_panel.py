@@ -11,11 +11,12 @@ import gradio as gr
 
 from lora_lab.dataset.held_out import split
 from lora_lab.errors import LoraLabError
+from lora_lab.training.caption_preview import preview
 from lora_lab.training.checks import check, warnings
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus
-from lora_lab.ui import presets_part, run_view, schedule_view, train_files, words
+from lora_lab.ui import caption_view, presets_part, run_view, schedule_view, train_files, words
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.dataset_panel import scan_folder
 from lora_lab.ui.edge import Changes, Values, on
@@ -180,7 +181,8 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
     title = f"measured in the run {known.run}" if known else "no run like this one was made yet"
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
     told = words.bullets((esc(text) for text in warnings(settings)), "lora-lab-notes")
-    return tag("div", inner, "lora-lab-figures", title=title) + schedule_view.curve(settings, numbers) + told
+    read = caption_view.captions(preview(report, settings, numbers, context.host.token_counter()))
+    return tag("div", inner, "lora-lab-figures", title=title) + schedule_view.curve(settings, numbers) + told + read
 
 
 def start(values: Values, w: TrainWidgets, context: UiContext) -> Changes:

@@ -226,3 +226,45 @@ def test_the_other_weights_are_their_papers() -> None:
     for how, kind, judge in cases:
         torch.testing.assert_close(snr_weights(T, ALPHAS, how, kind), judge, rtol=1e-4, atol=1e-7)  # type: ignore[arg-type]
     assert snr_weights(T, ALPHAS, LossOptions(), "epsilon") is None
+
+
+def test_a_schedule_without_signal_at_its_end_is_diffusers() -> None:
+    module = pytest.importorskip("diffusers.schedulers.scheduling_ddpm", reason="diffusers is not installed")
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    judge = torch.cumprod(1 - module.rescale_zero_terminal_snr(betas), 0)
+    before = torch.cumprod(1 - betas, 0)
+    kept = before.clone()
+    found = objective.zero_terminal(before)
+    torch.testing.assert_close(found[:-1], judge[:-1], rtol=1e-6, atol=1e-12)
+    assert float(found[-1]) == 0
+    assert float(found[0]) == pytest.approx(float(before[0]))
+    assert torch.equal(before, kept), "the live schedule is not touched"
+    weights = snr_weights(torch.tensor([0, 999]), found, LossOptions(min_snr_gamma=5.0), "v_prediction")
+    snr = float(found[0] / (1 - found[0]))
+    assert weights is not None
+    assert weights.tolist() == pytest.approx([5 / (snr + 1), 0.0], rel=1e-3)
+    assert snr_weights(torch.tensor([999]), found, LossOptions(min_snr_gamma=5.0), "epsilon") is None
+
+
+def test_masks_weigh_each_place_as_a_loop_does() -> None:
+    x, y = some(5, 2, 4, 3, 5), some(6, 2, 4, 3, 5)
+    masks = torch.rand(2, 1, 3, 5, generator=torch.Generator().manual_seed(1))
+    for kind in ("l2", "l1", "huber"):
+        how = LossOptions(loss_type=kind)  # type: ignore[arg-type]
+        c = torch.tensor([0.2, 0.3])
+        judge, normal = [], []
+        for item in range(2):
+            total = 0.0
+            for channel in range(4):
+                for row in range(3):
+                    for column in range(5):
+                        e = float(x[item, channel, row, column] - y[item, channel, row, column])
+                        edge = float(c[item])
+                        huber = 2 * edge * (math.sqrt(e * e + edge * edge) - edge)
+                        total += {"l2": e * e, "l1": abs(e), "huber": huber}[kind] * float(masks[item, 0, row, column])
+            judge.append(total / 60)
+            normal.append(total / 60 / float(masks[item].mean()))
+        assert item_losses(x, y, how, c, masks).tolist() == pytest.approx(judge, rel=1e-4)
+        whole = LossOptions(loss_type=kind, masked_loss_normalize=True)  # type: ignore[arg-type]
+        assert item_losses(x, y, whole, c, masks).tolist() == pytest.approx(normal, rel=1e-4)
+    assert item_losses(x, y, LossOptions(masked_loss_normalize=True), None, masks * 0).tolist() == [0, 0]
