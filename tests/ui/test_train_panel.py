@@ -200,3 +200,18 @@ def test_the_line_says_when_nothing_is_loaded(shown: Tab) -> None:
     shown.context.host.info = None  # type: ignore[attr-defined]
     changes, _ = poll(shown, Seen())
     assert "none loaded" in changes[shown.panels.live.line]
+
+
+def test_captions_are_shown_as_the_text_encoder_gets_them(shown: Tab, pictures: Path) -> None:
+    folder = next(p for p in sorted(pictures.iterdir()) if p.is_dir())
+    for path in sorted(folder.glob("*.txt")):
+        path.write_text("mika, <b>, (hat:1.3)", encoding="utf-8")
+    html = plan(shown, typed(shown, pictures, caption_prefix="p,", seed="1"))
+    assert "as the text encoder gets them" in html
+    assert "no seed" not in html
+    assert "p, mika" in html
+    assert "&lt;b&gt;" in html
+    assert "<b>," not in html
+    weighed = plan(shown, typed(shown, pictures, weighted_captions=True, shuffle_caption=False))  # type: ignore[arg-type]
+    assert "[hat × 1.3]" in weighed
+    assert "one draw of many" in weighed
