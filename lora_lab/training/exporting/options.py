@@ -20,7 +20,9 @@ from lora_lab.training.settings import TrainSettings
 CHECKPOINT = "path/to/checkpoint.safetensors"
 """Stands where the checkpoint is not known."""
 
-OTHER_CHOICES: Mapping[str, frozenset[str]] = MappingProxyType({"sample_sampler": frozenset({"unipc"})})
+OTHER_CHOICES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"sample_sampler": frozenset({"unipc"}), "resize_interpolation": frozenset({"box"})}
+)
 """Values that kohya's option of the same name does not have."""
 
 

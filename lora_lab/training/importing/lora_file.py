@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,6 +146,12 @@ def _network(said: Mapping[str, str], reading: Reading) -> None:
 
 
 def _length(said: Mapping[str, str], reading: Reading) -> None:
-    """A file tells both epochs and steps; the epochs are the choice, the steps what they came to."""
-    if "max_train_epochs" in reading.values:
-        reading.values.pop("max_train_steps", None)
+    """A file tells both epochs and steps. Where they come to the same the epochs were the choice, else the steps."""
+    if "max_train_epochs" not in reading.values or "max_train_steps" not in reading.values:
+        return
+    try:
+        epochs, steps = int(said["num_epochs"]), int(said["max_train_steps"])
+        batches = int(said["num_batches_per_epoch"]) / max(1, int(said.get("gradient_accumulation_steps", "1")))
+    except (KeyError, ValueError):
+        epochs, steps, batches = 1, 1, 1.0
+    reading.values.pop("max_train_steps" if epochs * math.ceil(batches) == steps else "max_train_epochs")

@@ -20,7 +20,6 @@ TRANSLATED = _by_name((
     ("network_module network_args", "their options become settings of the same names"),
     ("pretrained_model_name_or_path", "the checkpoint: --checkpoint on the command line, the loaded one in the tab"),
     ("config_file", "the file itself is read; the command line wins over it, as in kohya's scripts"),
-    ("v2 v_parameterization", "read from the checkpoint: its weights tell the family, its yaml or --prediction-type v"),
     ("save_model_as", "safetensors is what is written; ckpt and pt are pickles, which a loader has to run"),
     ("xformers sdpa mem_eff_attn", "the loaded model's own attention trains too, xformers or sdpa among them"),
     ("no_half_vae", "the host's VAE encodes as the host runs it; a picture that becomes NaN is told of"),
@@ -32,6 +31,7 @@ _WANDB = "the log is TensorBoard's and the tab's own; no other service is told"
 _CARDS = "an option of DeepSpeed or DDP for large models; a LoRA's optimizer fits on one card"
 _STATE = "a state of kohya's cannot be read here; continue from the LoRA itself, or resume a run of LoRA Lab"
 _LOADING = "pictures are loaded before their step by threads of this process; there is nothing to set"
+_EPOCHS = "snapshots and pictures come at the ends of epochs: see save_every_n_epochs, sample_every_n_epochs"
 _YET = "LoRA Lab does not have it yet"
 
 LEFT_OUT = _by_name((
@@ -57,20 +57,13 @@ LEFT_OUT = _by_name((
     ("metadata_title metadata_author metadata_description metadata_license metadata_tags metadata_usage_hint "
      "metadata_thumbnail metadata_merged_from metadata_trigger_phrase metadata_preprocessor "
      "metadata_is_negative_embedding", "lora-lab inspect --set writes it into the finished file"),
-    ("caption_separator", "tags are parted by commas, as everywhere in the webui; no caption file parts them else"),
     ("vae", "the VAE is the host's: choose it in the webui, or bake it into the checkpoint"),
-    ("in_json dataset_repeats", "captions stand beside the pictures here, not in kohya's metadata file"),
-    ("face_crop_aug_range", _YET),
-    ("cpu_offload_checkpointing", _YET),
     ("lr_scheduler_type lr_scheduler_args", "it would run a class that a settings file names; choose a lr_scheduler"),
-    ("save_n_epoch_ratio save_every_n_steps save_last_n_epochs save_last_n_steps sample_every_n_steps", _YET),
+    ("save_n_epoch_ratio save_every_n_steps sample_every_n_steps", _EPOCHS),
+    ("save_last_n_epochs save_last_n_steps", "no file of yours is deleted; delete snapshots that you do not want"),
+    ("cpu_offload_checkpointing", "an experiment of kohya's; gradient_checkpointing alone is here"),
     ("fused_backward_pass full_fp16 full_bf16 fp8_base fp8_base_unet", _YET),
-    ("cache_text_encoder_outputs cache_text_encoder_outputs_to_disk", _YET),
-    ("zero_terminal_snr scale_v_pred_loss_like_noise_pred v_pred_like_loss", _YET),
-    ("conditioning_data_dir masked_loss alpha_mask color_aug resize_interpolation weighted_captions", _YET),
-    ("token_warmup_min token_warmup_step dataset_config", _YET),
     ("network_weights dim_from_weights base_weights base_weights_multiplier scale_weight_norms", _YET),
-    ("validation_seed validation_split validate_every_n_steps max_validation_steps", _YET),
 ))  # fmt: skip
 """Why an option is not taken over; sentences without their full stop."""
 

@@ -52,6 +52,17 @@ def test_kohyas() -> None:
 KOHYAS_LESS = dict(KOHYAS)
 
 
+@pytest.mark.parametrize(
+    ("batches", "accumulation", "epochs", "steps"),
+    [("50", "1", 8, None), ("99", "2", 8, None), ("60", "1", None, 400), ("many", "1", 8, None)],
+)
+def test_epochs_or_steps_whichever_was_the_choice(
+    batches: str, accumulation: str, epochs: int | None, steps: int | None
+) -> None:
+    more = {"ss_num_batches_per_epoch": batches, "ss_gradient_accumulation_steps": accumulation}
+    assert values(read({**KOHYAS, **more}), "max_train_epochs max_train_steps") == (epochs, steps)
+
+
 def test_a_lycoris_of_kohya_ss_names_its_kind() -> None:
     args = '{"algo": "lokr", "conv_dim": "4", "conv_alpha": "1", "preset": "full"}'
     found = read({**KOHYAS, "ss_network_module": "lycoris.kohya", "ss_network_args": args})
