@@ -107,6 +107,15 @@ class Adapter:
         """What is trained, float32, in the order of the sites; of one part, or all."""
         return [p for piece in self.pieces if part in (None, piece.site.part) for p in piece.parameters]
 
+    def freeze(self, *parts: Part) -> None:
+        """What is trained of these parts stays as it is from now on: no gradient is computed, no dropout acts there."""
+        for piece in self.pieces:
+            if piece.site.part in parts:
+                piece.frozen = True
+                for parameter in piece.parameters:
+                    parameter.requires_grad_(False)
+                    parameter.grad = None
+
     def to(self, device: torch.device | str) -> Adapter:
         """Move all parameters (they stay the same objects, so an optimizer keeps them); returns itself."""
         for parameter in self.parameters():
@@ -232,7 +241,7 @@ class Adapter:
         """
         before = [(piece.dropping, piece.lean) for piece in self.pieces]
         for piece in self.pieces:
-            piece.dropping, piece.lean = True, lean
+            piece.dropping, piece.lean = not piece.frozen, lean
         try:
             yield
         finally:

@@ -36,6 +36,8 @@ class Piece(ABC):
         """Set by the adapter: does dropout act?"""
         self.lean = False
         """Set by the adapter: may it keep of its input what the graph keeps anyway (see `lean`)?"""
+        self.frozen = False
+        """It is not trained any more."""
         self.alone = True
         """Is this the first hook of the module, so that its output belongs to nobody else yet?"""
 

@@ -51,6 +51,7 @@ class CaptionEncoder:
         """
         if moving is None:
             moving = settings.shuffle_caption or settings.caption_tag_dropout_rate > 0 or settings.enable_wildcard
+        self._moving = moving
         self._length = settings.max_token_length
         self._weighted = settings.weighted_captions
         self._clip_skip = clip_skip
@@ -78,6 +79,11 @@ class CaptionEncoder:
                 captions.popleft()
                 if over():
                     return
+
+    def stop_learning(self) -> None:
+        """From now on the text encoder stays as it is: captions are encoded without a graph, fixed ones once."""
+        self._learns = False
+        self._keeps = self._asked or not self._moving
 
     def take_warning(self) -> str | None:
         """Said once: a caption did not fit."""

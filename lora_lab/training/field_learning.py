@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lora_lab.training.fields import setting
-from lora_lab.training.optimizers import KINDS
+from lora_lab.training.optimizer_kinds import KINDS
 from lora_lab.training.schedules import SCHEDULES
 
 
@@ -28,9 +28,10 @@ class LearningFields:
     optimizer_type: str = setting(
         "AdamW",
         "AdamW, Lion and SGD want learning rates chosen by you; Prodigy and the DAdapt ones find the size of their "
-        "steps themselves. The 8-bit and paged ones need bitsandbytes and a graphics card.",
+        "steps themselves. The 8-bit and paged ones need bitsandbytes and a graphics card. Others by their names in "
+        "torch.optim, or as package.module.Class.",
         kind="choice", group="learning", cost="Prodigy keeps twice as many numbers per weight as AdamW",
-        choices=tuple(KINDS), aliases=("optimizer",),
+        choices=tuple(KINDS), aliases=("optimizer",), open=True,
     )
     optimizer_args: tuple[str, ...] = setting(
         (), "More options of the optimizer as name=value, such as weight_decay=0.01 or d_coef=2.", kind="list",
@@ -53,6 +54,18 @@ class LearningFields:
     lr_scheduler: str = setting(
         "cosine", "How the learning rate moves over the run. Prodigy goes well with constant.", kind="choice",
         group="learning", choices=tuple(SCHEDULES), kohya_default="constant",
+    )
+    lr_scheduler_type: str = setting(
+        "",
+        "A schedule by its class in place of lr_scheduler: a name of torch.optim.lr_scheduler, or "
+        "package.module.Class. It is made with lr_scheduler_args.",
+        kind="text", group="learning",
+    )
+    lr_scheduler_args: tuple[str, ...] = setting(
+        (),
+        "Options of lr_scheduler_type as name=value; for piecewise_constant step_rules=1:100,0.5:200,0.1 (the full "
+        "rate to step 100, half of it to step 200, then a tenth).",
+        kind="list", group="learning",
     )
     lr_warmup_steps: float = setting(
         0.0, "The rate rises from 0 over so many steps; below 1 it is a share of all steps.", kind="float",
@@ -79,6 +92,18 @@ class LearningFields:
     lr_decay_steps: float = setting(
         0.0, "Steps over which warmup_stable_decay falls at the end; below 1 it is a share of all steps.", kind="float",
         group="learning", unit="steps, or share below 1", minimum=0, maximum=10_000_000,
+    )
+    stop_text_encoder_training: int = setting(
+        0, "Train the text encoder for so many steps only, then the UNet alone, which is faster. 0: throughout.",
+        kind="int", group="learning", unit="steps", minimum=0, maximum=10_000_000,
+    )
+    stop_text_encoder_training_pct: float = setting(
+        0.0, "Train the text encoder for this share of all steps only.", kind="float", group="learning",
+        unit="percent", minimum=0, maximum=100,
+    )
+    stop_text_encoder_training_epochs: int = setting(
+        0, "Train the text encoder for so many epochs only.", kind="int", group="learning", unit="epochs", minimum=0,
+        maximum=100_000,
     )
     max_grad_norm: float = setting(
         1.0, "Longest step of all gradients together; longer ones are shortened to it. 0 is no limit.", kind="float",

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["bool", "int", "float", "text", "folder", "choice", "list", "size", "lines"]
-"""How a value is read and which widget fits: `size` is a number or two, `lines` text of several lines, `list` words."""
+Kind = Literal["bool", "int", "float", "text", "folder", "choice", "list", "size", "lines", "numbers"]
+"""How a value is read and which widget fits: `size` is a number or two, `lines` text of several lines, `list` words,
+`numbers` a text of numbers with commas between, or the name of a curve."""
 
 Group = Literal[
-    "dataset", "buckets", "captions", "latents", "network", "learning", "noise", "speed", "output", "previews"
+    "dataset", "buckets", "captions", "latents", "network", "blocks", "learning", "noise", "speed", "output", "previews"
 ]
 """Which part of the form a setting stands in."""
 
@@ -37,6 +38,8 @@ class FieldSpec:
     cost: str = ""
     """What a larger value (or switching it on) costs, in a few words."""
     choices: tuple[str, ...] = ()
+    open: bool = False
+    """The choices are those that are known; others are taken too, and checked before the start."""
     minimum: float | None = None
     maximum: float | None = None
     kohya_default: Any = SAME
@@ -66,7 +69,7 @@ def setting(default: Any, text: str, *, kind: Kind, group: Group, **details: Any
         text: help in one or two plain sentences.
         kind: see `Kind`.
         group: which part of the form it stands in.
-        details: the other fields of `FieldSpec` (unit, cost, choices, minimum, maximum, kohya_default, aliases).
+        details: the other fields of `FieldSpec` (unit, cost, choices, open, minimum, maximum, kohya_default, aliases).
     """
     row = {"help": text, "kind": kind, "group": group, "optional": default is None, **details}
     return dataclasses.field(default=default, metadata=row)

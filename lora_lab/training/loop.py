@@ -232,6 +232,7 @@ class Trainer:
         check = self._need_session().validation
         if check is None or self._must_stop():
             return
+        self._need_session().stepper.settle()
         check.begin()
         while not check.finished:
             try:
@@ -247,6 +248,7 @@ class Trainer:
         yield Validated(self._step, check.loss)
 
     def _make_previews(self, label: str) -> Iterator[Event]:
+        self._need_session().stepper.settle()
         for event in self._need_session().previews.make(self._step, label, self._must_stop):
             if isinstance(event, PreviewMade):
                 self._previews.append(event.path)

@@ -6,7 +6,7 @@ import re
 
 import torch
 
-from lora_lab.training.optimizers import KINDS
+from lora_lab.training.optimizer_kinds import kind_of
 from lora_lab.training.settings import TrainSettings
 
 WORDS = re.compile(r"out of memory|not enough memory|can't allocate memory|alloc_cpu|CUBLAS_STATUS_ALLOC_FAILED", re.I)
@@ -39,7 +39,7 @@ def advice(settings: TrainSettings, parameters: int) -> str:
     width, height = settings.resolution
     if min(width, height) >= 384:
         choices.append(f"resolution {width * 3 // 4 // 64 * 64} instead of {width} (saves about 44% of it)")
-    kept = (2 + KINDS[settings.optimizer_type].states_per_weight) * 4 * parameters / 2**20
+    kept = (2 + kind_of(settings.optimizer_type).states_per_weight) * 4 * parameters / 2**20
     if settings.network_dim > 4 and kept > 64:
         half = settings.network_dim // 2
         choices.append(f"network_dim {half} instead of {settings.network_dim} (saves {kept / 2:.0f} MB)")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lab import __version__
 from lora_lab.families import Family
-from lora_lab.training.optimizers import parse_args
+from lora_lab.training.optimizer_kinds import given_args, kind_of
 from lora_lab.training.plan import Plan
 from lora_lab.training.settings import TrainSettings
 
@@ -129,16 +129,19 @@ class Origin:
 
     def _learning_values(self) -> dict[str, Any]:
         s = self.settings
-        arguments = parse_args(s.optimizer_args)
+        arguments = given_args(s.optimizer_type, s.optimizer_args)
         listed = ",".join(f"{name}={value}" for name, value in arguments.items())
-        rates = {group.name: group.learning_rate for group in self.plan.groups}
-        first = rates.get("unet", rates.get("text_encoder"))
+        rates: dict[str, float | None] = {group.name: group.learning_rate for group in self.plan.groups}
+        first = rates.get("unet", rates.get("text_encoder")) if s.learning_rate is None else s.learning_rate
+        scheduler = s.lr_scheduler
+        if kind_of(s.optimizer_type).relative(arguments):  # kohya keeps the rate there, and nowhere else
+            rates, first, scheduler = {}, None, f"adafactor:{first}"
         return {
-            "learning_rate": first if s.learning_rate is None else s.learning_rate,
+            "learning_rate": first,
             "unet_lr": rates.get("unet"),
             "text_encoder_lr": _text_rates(rates),
             "optimizer": self.run.optimizer + (f"({listed})" if listed else ""),
-            "lr_scheduler": s.lr_scheduler,
+            "lr_scheduler": scheduler,
             "lr_scheduler_num_cycles": s.lr_scheduler_num_cycles,
             "lr_warmup_steps": self.plan.warmup_steps,
             "max_grad_norm": s.max_grad_norm,

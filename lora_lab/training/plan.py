@@ -8,22 +8,15 @@ from dataclasses import dataclass
 
 from lora_lab.dataset.options import DatasetOptions
 from lora_lab.errors import SettingsError
-from lora_lab.families import Part
-from lora_lab.training.optimizers import KINDS
+from lora_lab.families import BASE, Family, Part
+from lora_lab.network.block_words import chosen
+from lora_lab.training.groups import Group, RateGroup, rate_groups
+from lora_lab.training.optimizer_kinds import kind_of, parse_args
 from lora_lab.training.schedules import Shape
 from lora_lab.training.settings import TrainSettings
 
 DEFAULT_EPOCHS = 10
 """When neither epochs nor steps are given."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """A part of the adapter with its own learning rate."""
-
-    name: str
-    """`unet`, `text_encoder` (SDXL's two share it), or `text_encoder_2` where that has a rate of its own."""
-    learning_rate: float
 
 
 @dataclass(frozen=True)
@@ -41,11 +34,15 @@ class Plan:
     """Of the fall at the end (lr_decay_steps)."""
     groups: tuple[Group, ...]
     """Only those that are trained (rate above 0)."""
+    rates: tuple[RateGroup, ...]
+    """The same, taken apart by blocks and halves where these have rates of their own."""
+    text_encoder_steps: int | None
+    """Steps after which the text encoder learns no more; None: it learns to the end, or not at all."""
     snapshot_epochs: tuple[int, ...]
     """Epochs after which a snapshot is kept; the last epoch is not among them, it gives the final file."""
     seed: int
-    shared: bool = True
-    """Do SDXL's two text encoders share a group?"""
+    family: Family = Family.SD1
+    """Of the checkpoint: it decides the blocks."""
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -65,17 +62,24 @@ class Plan:
         return any(g.name.startswith(group) for g in self.groups)
 
 
-def make_plan(settings: TrainSettings, batches_per_epoch: int, seed: int = 0) -> Plan:
+def make_plan(
+    settings: TrainSettings, batches_per_epoch: int, seed: int = 0, family: Family = Family.SD1
+) -> Plan:
     """Work out the numbers.
 
     Args:
         settings: checked ones.
         batches_per_epoch: sum over buckets of ceil(pictures with repeats / train_batch_size).
         seed: used when the settings give none.
+        family: of the checkpoint, for rates by block.
+
+    Raises:
+        SettingsError: no such optimizer, or a list of rates that cannot be read.
     """
     per_epoch = math.ceil(batches_per_epoch / settings.gradient_accumulation_steps)
     epochs, steps = _length(settings, per_epoch)
     every = settings.save_every_n_epochs
+    groups = groups_of(settings)
     return Plan(
         batches_per_epoch=batches_per_epoch,
         steps_per_epoch=per_epoch,
@@ -83,10 +87,12 @@ def make_plan(settings: TrainSettings, batches_per_epoch: int, seed: int = 0) ->
         steps=steps,
         warmup_steps=_share(settings.lr_warmup_steps, steps),
         decay_steps=_share(settings.lr_decay_steps, steps),
-        groups=groups_of(settings),
+        groups=groups,
+        rates=rate_groups(settings, groups, family),
+        text_encoder_steps=_text_encoder_steps(settings, groups, per_epoch, steps),
         snapshot_epochs=tuple(range(every, epochs, every)) if every else (),
         seed=seed if settings.seed is None else settings.seed,
-        shared=settings.text_encoder_lr2 is None,
+        family=family,
     )
 
 
@@ -98,20 +104,47 @@ def _length(settings: TrainSettings, per_epoch: int) -> tuple[int, int]:
     return math.ceil(settings.max_train_steps / max(1, per_epoch)), settings.max_train_steps
 
 
+def _text_encoder_steps(settings: TrainSettings, groups: tuple[Group, ...], per_epoch: int, steps: int) -> int | None:
+    """From whichever of the three settings is given; one that lies at the end or behind it changes nothing."""
+    given = (
+        settings.stop_text_encoder_training
+        or settings.stop_text_encoder_training_epochs * per_epoch
+        or round(settings.stop_text_encoder_training_pct / 100 * steps)
+    )
+    learns = any(group.name != "unet" for group in groups)
+    return given if learns and 0 < given < steps else None
+
+
 def shape_of(settings: TrainSettings, plan: Plan) -> Shape:
     """The numbers of the schedule.
 
     Raises:
         SettingsError: warmup and decay together are longer than the run.
     """
-    if plan.warmup_steps + plan.decay_steps > plan.steps and settings.lr_scheduler == "warmup_stable_decay":
+    if plan.warmup_steps + plan.decay_steps > plan.steps and scheduler_of(settings) == "warmup_stable_decay":
         what = f"a warmup of {plan.warmup_steps} and a decay of {plan.decay_steps} do not fit in {plan.steps} steps"
         raise SettingsError(what, remedy="make lr_warmup_steps or lr_decay_steps smaller")
+    arguments = parse_args(settings.optimizer_args)
     return Shape(
         plan.steps, plan.warmup_steps, settings.lr_scheduler_num_cycles, settings.lr_scheduler_power,
         max(group.learning_rate for group in plan.groups), settings.lr_scheduler_timescale or 0,
-        settings.lr_scheduler_min_lr_ratio or 0.0, plan.decay_steps,
+        settings.lr_scheduler_min_lr_ratio or 0.0, plan.decay_steps, step_rules(settings),
+        bool(arguments.get("warmup_init", False)),
     )  # fmt: skip
+
+
+def step_rules(settings: TrainSettings) -> str:
+    """The argument of piecewise_constant, as it is written."""
+    found = [a.partition("=")[2] for a in settings.lr_scheduler_args if a.partition("=")[0].strip() == "step_rules"]
+    return found[0].strip() if found else ""
+
+
+def scheduler_of(settings: TrainSettings) -> str:
+    """The schedule that acts: an optimizer that makes its own rates, or wants none, has the word."""
+    kind = kind_of(settings.optimizer_type)
+    if kind.relative(parse_args(settings.optimizer_args)):
+        return "adafactor"
+    return "constant" if kind.schedule_free else settings.lr_scheduler
 
 
 def _share(value: float, steps: int) -> int:
@@ -121,17 +154,20 @@ def _share(value: float, steps: int) -> int:
 
 def groups_of(settings: TrainSettings) -> tuple[Group, ...]:
     """The groups that are trained: a part's own rate, else learning_rate, else the optimizer's usual one."""
-    kind = KINDS[settings.optimizer_type]
+    kind = kind_of(settings.optimizer_type)
 
     def rate(own: float | None, usual: float) -> float:
         if own is not None:
             return own
         return usual if settings.learning_rate is None else settings.learning_rate
 
-    text = 0.0 if settings.network_train_unet_only else rate(settings.text_encoder_lr, kind.text_encoder_lr)
+    without_text = settings.network_train_unet_only
+    if settings.train_blocks:
+        without_text = without_text or BASE not in chosen(settings.train_blocks)
+    text = 0.0 if without_text else rate(settings.text_encoder_lr, kind.text_encoder_lr)
     unet = 0.0 if settings.network_train_text_encoder_only else rate(settings.unet_lr, kind.unet_lr)
     own = settings.text_encoder_lr2
-    text2 = 0.0 if own is None or settings.network_train_unet_only else own
+    text2 = 0.0 if own is None or without_text else own
     groups = (Group("text_encoder", text), Group("text_encoder_2", text2), Group("unet", unet))
     return tuple(g for g in groups if g.learning_rate > 0)
 

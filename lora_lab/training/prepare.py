@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_lab.errors import DatasetError, HostBusyError, OutputError
 from lora_lab.training.checks import check, warnings
+from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.checks.captions import check_text_cache
 from lora_lab.training.checks.family import check_family, family_warnings
 from lora_lab.training.checks.noise import check_prediction, prediction_warnings
@@ -48,6 +49,8 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
     check_family(settings, info)
     check_prediction(settings, info.prediction_type)
     more = tuple(prediction_warnings(settings, info.prediction_type))
+    check_blocks(settings, info.family)
+    _check_tools(settings)
     paths = host.paths()
     for name in ("train_data_dir", "reg_data_dir", "validation_data_dir", "conditioning_data_dir"):
         _check_folder(name, getattr(settings, name), paths)
@@ -56,7 +59,8 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
         check_allowed(getattr(settings, name), paths)
     outputs = outputs_of(settings, paths.lora_dir)
     check_outputs(outputs, own=own)
-    return Checked(settings, info, outputs, (*warnings(settings), *family_warnings(settings, info.family), *more))
+    told = (*warnings(settings), *family_warnings(settings, info.family), *block_warnings(settings, info.family), *more)
+    return Checked(settings, info, outputs, told)
 
 
 def check_sources(settings: TrainSettings, paths: HostPaths) -> None:
@@ -76,6 +80,17 @@ def check_sources(settings: TrainSettings, paths: HostPaths) -> None:
             check_allowed(str(source.metadata), paths)
             if not source.metadata.is_file():
                 raise DatasetError("there is no such metadata file", file=source.metadata, remedy="check its path")
+
+
+def _check_tools(settings: TrainSettings) -> None:
+    """The optimizer and the schedule can be made: a missing package or a wrong option is told here, not in the run."""
+    from lora_lab.training.optimizers import try_out
+    from lora_lab.training.plan import scheduler_of
+    from lora_lab.training.schedule_classes import foreseen
+
+    try_out(settings.optimizer_type, settings.optimizer_args)
+    if settings.lr_scheduler_type and scheduler_of(settings) == settings.lr_scheduler:
+        foreseen(settings, (1e-4,), 1)
 
 
 def _check_folder(name: str, value: str, paths: HostPaths) -> None:

@@ -21,7 +21,7 @@ from lora_lab.training.event_log import to_json, told_before
 from lora_lab.training.events import Event, RunEnded, Warned
 from lora_lab.training.folder_lock import FolderLock, sweep
 from lora_lab.training.line import WaitingLine
-from lora_lab.training.optimizers import KINDS
+from lora_lab.training.optimizer_kinds import kind_of
 from lora_lab.training.outputs import check_writable
 from lora_lab.training.prepare import Checked
 from lora_lab.training.status import RunStatus, after
@@ -157,7 +157,7 @@ class Run:
         from lora_lab.training.loop import Trainer
 
         settings = self.checked.settings
-        board, excuse = open_board(settings, KINDS[settings.optimizer_type].adaptive)
+        board, excuse = open_board(settings, kind_of(settings.optimizer_type).adaptive)
         if excuse:
             self._tell(Warned(excuse))
         before = state.read(self.folder) if self._again else None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from lora_lab.errors import SettingsError
+
 Factor = Callable[[int], float]
 """From the number of optimizer steps already done to what the base learning rate is multiplied by."""
 POLYNOMIAL_END = 1e-7
@@ -35,6 +37,10 @@ class Shape:
     """Share of the base rate that is left at the end (cosine_with_min_lr, warmup_stable_decay)."""
     decay: int = 0
     """Steps of the fall at the end (warmup_stable_decay)."""
+    rules: str = ""
+    """Of piecewise_constant, as `parse_rules` reads them."""
+    gentle: bool = False
+    """Adafactor's warmup_init: a far lower beginning."""
 
 
 def constant(shape: Shape) -> Factor:
@@ -111,6 +117,38 @@ def warmup_stable_decay(shape: Shape) -> Factor:
     return factor
 
 
+def piecewise_constant(shape: Shape) -> Factor:
+    """Stairs: each factor until its step, the last one to the end."""
+    stairs, last = parse_rules(shape.rules)
+    return lambda step: next((factor for until, factor in stairs if step < until), last)
+
+
+def parse_rules(text: str) -> tuple[tuple[tuple[int, float], ...], float]:
+    """``1:100,0.5:200,0.1`` (diffusers' step_rules): factor 1 up to step 100, 0.5 up to step 200, then 0.1.
+
+    Raises:
+        SettingsError: not written like that.
+    """
+    *stairs, last = text.strip().strip("\"'").split(",")
+    try:
+        found = {int(until): float(factor) for factor, until in (stair.split(":") for stair in stairs)}
+        final = float(last)
+    except ValueError:
+        found, final = {}, math.nan
+    if not all(map(math.isfinite, (*found.values(), final))) or any(n < 0 for n in (*found, *found.values(), final)):
+        what = f"step_rules is {text!r}"
+        raise SettingsError(what, remedy="write factor:step pairs and the last factor, such as 1:100,0.5:200,0.1")
+    return tuple(sorted(found.items())), final
+
+
+def adafactor(shape: Shape) -> Factor:
+    """Adafactor's relative steps (arXiv 1804.04235, section 9): the rate itself, whatever the base rate is.
+
+    With scale_parameter (its default) each layer's is multiplied by the size of its weights, which no curve knows.
+    """
+    return lambda step: min(1e-6 * (step + 1) if shape.gentle else 1e-2, 1 / math.sqrt(step + 1))
+
+
 def _rise(step: int, shape: Shape) -> float:
     return step / max(1, shape.warmup)
 
@@ -129,7 +167,7 @@ SCHEDULES: Mapping[str, Callable[[Shape], Factor]] = MappingProxyType(
         f.__name__: f
         for f in (
             constant, constant_with_warmup, linear, cosine, cosine_with_restarts, cosine_with_min_lr, polynomial,
-            inverse_sqrt, warmup_stable_decay,
+            inverse_sqrt, warmup_stable_decay, piecewise_constant, adafactor,
         )  # fmt: skip
     }
 )

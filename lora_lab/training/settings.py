@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_lab.errors import SettingsError
+from lora_lab.training.field_blocks import BlockFields
 from lora_lab.training.field_captions import CaptionFields
 from lora_lab.training.field_data import DataFields
 from lora_lab.training.field_family import FamilyFields
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings(
-    OutputFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, NetworkFields, CaptionFields, DataFields
+    OutputFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, BlockFields, NetworkFields, CaptionFields,
+    DataFields,
 ):  # fmt: skip
     """Everything a person may choose for a run. Frozen: what is worked out from it stands in a `Plan`.
 

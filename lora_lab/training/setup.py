@@ -17,6 +17,7 @@ from lora_lab.network.sites import Site, find_sites
 from lora_lab.network.sizes import Size
 from lora_lab.training import objective, precision
 from lora_lab.training.averages import LossAverage, Speed
+from lora_lab.training.block_sizes import block_sizes
 from lora_lab.training.conditioning import CaptionEncoder
 from lora_lab.training.drawing import Previews
 from lora_lab.training.events import Event, Progress, RunStarted, Warned
@@ -131,7 +132,7 @@ def set_up(
     seed = settings.seed if settings.seed is not None else session_id if stood is None else stood.seed
     material = gather(settings, seed, host.paths().data_dir / "latents")
     yield from (Warned(text) for text in material.warnings)
-    plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed)
+    plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed, family=info.family)
     material.train.epochs.steps = plan.steps
     check_outputs(checked.outputs, plan, own=None if stood is None else session_id)
     if stood is not None:
@@ -190,7 +191,8 @@ def _adapter(settings: TrainSettings, model: LoadedModel, plan: Plan) -> Adapter
     generator = objective.generator_for("adapter", plan.seed)
     size = Size(settings.network_dim, settings.network_alpha)
     how = Recipe(dropout=settings.network_dropout)
-    return Adapter.create(_sites(model, plan), sizes=size, how=how, generator=generator)
+    sizes = block_sizes(settings, model.info.family, size)
+    return Adapter.create(_sites(model, plan), sizes=sizes, how=how, generator=generator)
 
 
 def _sites(model: LoadedModel, plan: Plan) -> tuple[Site, ...]:

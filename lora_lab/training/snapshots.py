@@ -90,6 +90,7 @@ class Keeper:
         return SnapshotSaved(good.step, good.epoch, self._write(path, good), final=False)
 
     def _tensors(self) -> dict[str, Tensor]:
+        self._session.stepper.settle()
         tensors = self._session.adapter.to_tensors()
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise LossIsNan

@@ -16,10 +16,11 @@ from lora_lab.training import objective
 from lora_lab.training.conditioning import sized
 from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights
 from lora_lab.training.noise import NoiseOptions
-from lora_lab.training.optimizers import ParamGroups, build, rates
-from lora_lab.training.plan import Plan, shape_of
+from lora_lab.training.optimizers import build, in_units, rates, settle
+from lora_lab.training.parameters import parameter_groups
+from lora_lab.training.plan import Plan
 from lora_lab.training.precision import Precision
-from lora_lab.training.schedules import schedule
+from lora_lab.training.schedule_classes import Rates
 from lora_lab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -59,12 +60,11 @@ class Stepper:
         self._encoder = encoder
         self._plan = plan
         self._precision = precision
-        self._groups = parameter_groups(plan, adapter)
-        self._parameters = [p for group in self._groups for p in group["params"]]
-        self.optimizer = build(settings.optimizer_type, self._groups, settings.optimizer_args)
-        self._base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        groups = parameter_groups(settings, plan, adapter)
+        self._parameters = [p for group in groups for p in group["params"]]
+        self.optimizer = build(settings.optimizer_type, groups, settings.optimizer_args)
+        self._rates = Rates(settings, plan, self.optimizer)
         self._noise, self._loss = noise_options(settings), loss_options(settings)
-        self._factor = schedule(settings.lr_scheduler, shape_of(settings, plan))
         device = self._parameters[0].device
         self._scaler = precision.scaler(device)
 
@@ -109,7 +109,10 @@ class Stepper:
             LossIsNan: nothing was updated.
         """
         torch.manual_seed(objective.generator_for("step", self._plan.seed, step).initial_seed())  # dropouts draw here
-        self._set_rates(step - 1)
+        if self._plan.text_encoder_steps is not None and step > self._plan.text_encoder_steps:
+            self._leave_text_encoder()
+        self._rates.set(step - 1)
+        settle(self.optimizer, averaged=False)
         try:
             with self._adapter.training(lean=not self._settings.gradient_checkpointing):
                 losses = self._backward(model, batches, step)
@@ -144,10 +147,14 @@ class Stepper:
         weights = snr_weights(draw.timesteps, alphas, self._loss, kind)
         return objective.combine(losses, batch.weights, weights)
 
-    def _set_rates(self, done: int) -> None:
-        factor = self._factor(done)
-        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
-            group["lr"] = base * factor
+    def settle(self) -> None:
+        """Put in place what is saved, drawn and validated with: for schedule-free optimizers their average."""
+        settle(self.optimizer, averaged=True)
+
+    def _leave_text_encoder(self) -> None:
+        """From now on its part stays as it is: no gradient is worked out for it, and captions need no graph."""
+        self._encoder.stop_learning()
+        self._adapter.freeze("text_encoder", "text_encoder_2")
 
     def _update(self) -> None:
         """kohya's order: unscale, clip all parameters together, optimizer."""
@@ -157,7 +164,8 @@ class Stepper:
             if not self._precision.scaled and not math.isfinite(float(norm)):
                 self.optimizer.zero_grad(set_to_none=True)
                 raise LossIsNan
-        self._scaler.step(self.optimizer)
+        with in_units(self.optimizer):
+            self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         if self._precision.scaled and self._scaler.get_scale() < SMALLEST_SCALE:
@@ -208,18 +216,3 @@ def loss_options(settings: TrainSettings) -> LossOptions:
 def _named(kind: type, settings: TrainSettings) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(kind)]
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
-
-
-def parameter_groups(plan: Plan, adapter: Adapter) -> ParamGroups:
-    """The adapter's parameters by part, with the base rates; parts without a parameter are left out."""
-    second = adapter.parameters("text_encoder_2")
-    members = {
-        "unet": adapter.parameters("unet"),
-        "text_encoder": [*adapter.parameters("text_encoder"), *(second if plan.shared else [])],
-        "text_encoder_2": second,
-    }
-    return [
-        {"name": group.name, "params": members[group.name], "lr": group.learning_rate}
-        for group in plan.groups
-        if members[group.name]
-    ]

@@ -34,6 +34,8 @@ def parse(spec: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - whatever a file
         return _size(spec, value)
     if spec.kind == "list":
         return _words(spec, value)
+    if spec.kind == "numbers":
+        return _numbers(spec, value)
     if not isinstance(value, str):
         raise _wrong(spec, value, "text")
     if spec.kind == "choice":
@@ -48,7 +50,7 @@ def _wrong(spec: FieldSpec, value: object, wanted: str) -> SettingsError:
 def _empty(spec: FieldSpec) -> Any:  # noqa: ANN401 - None, "" or ()
     if spec.optional:
         return None
-    if spec.kind in ("text", "folder", "lines"):
+    if spec.kind in ("text", "folder", "lines", "numbers"):
         return ""
     if spec.kind == "list":
         return ()
@@ -137,4 +139,16 @@ def _choice(spec: FieldSpec, value: str) -> str:
     for choice in spec.choices:
         if choice.lower() == value.strip().lower():
             return choice
+    if spec.open:
+        return value.strip()
     raise _wrong(spec, value, "one of " + ", ".join(spec.choices))
+
+
+def _numbers(spec: FieldSpec, value: object) -> str:
+    """``1,0.5`` as it is written, or a number or a list of them put into that form."""
+    if isinstance(value, str):
+        return ",".join(piece.strip() for piece in value.split(","))
+    pieces = list(value) if isinstance(value, (list, tuple)) else [value]
+    if any(isinstance(piece, bool) or not isinstance(piece, (int, float, str)) for piece in pieces):
+        raise _wrong(spec, value, "numbers with commas between")
+    return ",".join(piece.strip() if isinstance(piece, str) else f"{piece:g}" for piece in pieces)

@@ -90,7 +90,7 @@ def widget(panel: str, spec: FieldSpec) -> Any:  # noqa: ANN401 - a gradio compo
     if spec.kind == "bool":
         made = gr.Checkbox(**given)
     elif spec.choices:
-        made = gr.Dropdown(choices=list(spec.choices), **given)
+        made = gr.Dropdown(choices=list(spec.choices), allow_custom_value=spec.open, **given)
     elif spec.kind in ("lines", "list"):
         made = gr.Textbox(lines=3 if spec.kind == "lines" else 1, max_lines=12, **given)
     else:

@@ -12,6 +12,8 @@ WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 26
 """Margins of the loss chart, in its own units."""
 
+EPOCH_ROW = 14
+"""Height of the row of epochs below the steps."""
 ROW = 26
 """Height of a row of the bucket chart."""
 BAR_LEFT, BAR_RIGHT = 130, 60
@@ -79,13 +81,14 @@ class Mark:
     strong: bool = False
 
 
-def rate_chart(curves: Sequence[Curve], steps: int, marks: Sequence[Mark]) -> str:
+def rate_chart(curves: Sequence[Curve], steps: int, marks: Sequence[Mark], epoch: float = 0) -> str:
     """Learning rates over the steps of a run, from 0 up.
 
     Args:
         curves: the first is drawn at the back.
         steps: the right end of the axis.
         marks: epochs, the end of the warmup, restarts.
+        epoch: steps of one, for a second row of numbers below the steps; 0 leaves it out.
     """
     across = Scale(0, max(1.0, float(steps)), LEFT, WIDTH - RIGHT)
     highest = max((y for curve in curves for _, y in curve.points), default=0.0)
@@ -97,7 +100,21 @@ def rate_chart(curves: Sequence[Curve], steps: int, marks: Sequence[Mark]) -> st
         lines.append(f'<line class="{css}" {place}><title>{esc(mark.label)}</title></line>')
     told = "; ".join(mark.label for mark in marks if mark.strong)
     parts = [_grid(across, up), *lines, *(_curve(curve, across, up) for curve in curves)]
-    return _svg(WIDTH, HEIGHT, "Learning rate over the steps" + (f": {told}" if told else ""), "".join(parts))
+    if epoch > 0:
+        parts.append(_epochs(across, epoch))
+    height = HEIGHT + (EPOCH_ROW if epoch > 0 else 0)
+    return _svg(WIDTH, height, "Learning rate over the steps" + (f": {told}" if told else ""), "".join(parts))
+
+
+def _epochs(across: Scale, epoch: float) -> str:
+    """The second row of numbers: whole epochs."""
+    parts = [f'<text class="lora-lab-tick" x="{LEFT - 8}" y="{HEIGHT + 8}" text-anchor="end">epoch</text>']
+    for value in (v for v in ticks(0, across.high / epoch, 6) if v and float(v).is_integer()):
+        x = across(value * epoch)
+        anchor = "end" if x > WIDTH - RIGHT - 20 else "middle"
+        place = f'x="{x:.1f}" y="{HEIGHT + 8}" text-anchor="{anchor}"'
+        parts.append(f'<text class="lora-lab-tick" {place}>{value:g}</text>')
+    return "".join(parts)
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

@@ -11,8 +11,10 @@ import gradio as gr
 
 from lora_lab.dataset.held_out import split
 from lora_lab.errors import LoraLabError
+from lora_lab.families import Family
 from lora_lab.training.caption_preview import preview
 from lora_lab.training.checks import check, warnings
+from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus
@@ -42,6 +44,7 @@ GROUPS = {
     "buckets": "Buckets",
     "learning": "More about learning",
     "network": "More about the network",
+    "blocks": "Blocks",
     "noise": "Noise",
     "speed": "Speed and memory",
     "latents": "Latents",
@@ -162,10 +165,12 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
     """
     check(settings)
     report, _ = split(scan_folder(settings, context), settings.seed or 0)
-    numbers = make_plan(settings, report.batches_per_epoch)
+    info = context.host.current()
+    family = Family.SD1 if info is None else info.family
+    check_blocks(settings, family)
+    numbers = make_plan(settings, report.batches_per_epoch, family=family)
     if not numbers.steps_per_epoch:
         return tag("p", "There is no picture to train on: see the panel Dataset.", "lora-lab-todo")
-    info = context.host.current()
     known = None
     if info is not None:
         known = measured(settings.to_mapping(), info.name, context.host.paths().data_dir / "runs")
@@ -180,7 +185,8 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
     ]
     title = f"measured in the run {known.run}" if known else "no run like this one was made yet"
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
-    told = words.bullets((esc(text) for text in warnings(settings)), "lora-lab-notes")
+    said = (*warnings(settings), *block_warnings(settings, family))
+    told = words.bullets((esc(text) for text in said), "lora-lab-notes")
     read = caption_view.captions(preview(report, settings, numbers, context.host.token_counter()))
     return tag("div", inner, "lora-lab-figures", title=title) + schedule_view.curve(settings, numbers) + told + read
 

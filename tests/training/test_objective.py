@@ -110,7 +110,7 @@ def test_the_noise_offset_shifts_whole_channels() -> None:
     assert float(offsets[..., 0, 0].std()) == pytest.approx(0.5, rel=0.1)
 
 
-@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name not in ("piecewise_constant", "adafactor")])
 @pytest.mark.parametrize(("warmup", "cycles"), [(0, 1), (7, 1), (5, 3)])
 def test_schedules_are_those_of_transformers(name: str, warmup: int, cycles: int) -> None:
     optimization = pytest.importorskip("transformers.optimization", reason="transformers is not installed")

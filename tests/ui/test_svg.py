@@ -103,7 +103,12 @@ def test_the_curve_before_the_start_is_the_schedule() -> None:
 
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_every_schedule_is_drawn(name: str) -> None:
-    more = {"cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1}, "warmup_stable_decay": {"lr_decay_steps": 0.2}}
+    more: dict[str, dict[str, object]] = {
+        "cosine_with_min_lr": {"lr_scheduler_min_lr_ratio": 0.1},
+        "warmup_stable_decay": {"lr_decay_steps": 0.2},
+        "piecewise_constant": {"lr_scheduler_args": ["step_rules=1:40,0.1"]},
+        "adafactor": {"optimizer_type": "Adafactor"},
+    }
     assert "<polyline" in schedule_view.curve(*planned(lr_scheduler=name, **more.get(name, {})))
 
 
@@ -111,3 +116,35 @@ def test_a_rise_and_a_fall_longer_than_the_run_are_refused() -> None:
     wrong = planned(lr_scheduler="warmup_stable_decay", lr_warmup_steps=60, lr_decay_steps=60)
     with pytest.raises(SettingsError, match="do not fit in 100 steps"):
         schedule_view.curve(*wrong)
+
+
+def test_rates_by_block_and_the_text_encoders_end_are_drawn() -> None:
+    settings, plan = planned(
+        max_train_epochs=4, lr_scheduler="constant", up_lr_weight="linear", down_lr_weight="zeros",
+        stop_text_encoder_training=15, unet_lr=1e-4, text_encoder_lr=5e-5,
+    )  # fmt: skip
+    chart = schedule_view.curve(settings, plan)
+    # One line for the text encoder, one each for OUT01 to OUT10, one for M00 and OUT11, whose rate is the same.
+    assert chart.count("<polyline") == 12
+    assert "text encoder&#x27;s training ends at step 15" in chart or "text encoder's training ends" in chart
+    assert "11 groups of the UNet" in chart
+    text = next(p for p in chart.split("<polyline") if "lora-lab-validation" in p)
+    heights = [float(pair.split(",")[1]) for pair in text.split('points="')[1].split('"')[0].split()]
+    assert heights[-1] == HEIGHT - BOTTOM
+    assert heights[0] < heights[-1]
+    assert ">epoch<" in chart
+
+
+def test_a_schedule_of_torch_is_drawn() -> None:
+    pytest.importorskip("torch")
+    settings, plan = planned(
+        max_train_steps=30, lr_scheduler_type="StepLR", lr_scheduler_args=["step_size=10", "gamma=0.5"]
+    )
+    chart = schedule_view.curve(settings, plan)
+    heights = {round(HEIGHT - BOTTOM - y, 1) for _, y in places(chart)}
+    assert len(heights) == 4, "1, 1/2 and 1/4 of the UNet's rate, and 1/8: the text encoder's is the half of it"
+    wrong, plan = planned(
+        max_train_steps=30, lr_scheduler_type="OneCycleLR", lr_scheduler_args=["max_lr=1", "total_steps=9"]
+    )
+    with pytest.raises(SettingsError, match="ends before the run"):
+        schedule_view.curve(wrong, plan)
