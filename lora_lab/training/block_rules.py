@@ -132,6 +132,15 @@ def place_of(name: str, block: str, family: Family) -> int | None:
     return n.ends + int(side[2]) + (n.side + n.middle if side[1] == "OUT" else 0)
 
 
+def block_args(settings: TrainSettings) -> dict[str, str]:
+    """kohya's network_args of these settings, as its metadata has them: only what is given."""
+    names = (
+        "down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", *DIM_LISTS, "loraplus_lr_ratio",
+        "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio",
+    )  # fmt: skip
+    return {name: str(value) for name in names if (value := getattr(settings, name))}
+
+
 def blocks_of_places(family: Family) -> tuple[str, ...]:
     """The block at each place of the lists."""
     n = LENGTHS[family]

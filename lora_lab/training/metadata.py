@@ -131,8 +131,9 @@ class Origin:
         s = self.settings
         arguments = given_args(s.optimizer_type, s.optimizer_args)
         listed = ",".join(f"{name}={value}" for name, value in arguments.items())
-        rates: dict[str, float | None] = {group.name: group.learning_rate for group in self.plan.groups}
-        first = rates.get("unet", rates.get("text_encoder")) if s.learning_rate is None else s.learning_rate
+        rates = {group.name: group.learning_rate for group in self.plan.groups}
+        usual = rates.get("unet", rates.get("text_encoder"))
+        first = usual if s.learning_rate is None else s.learning_rate
         scheduler = s.lr_scheduler
         if kind_of(s.optimizer_type).relative(arguments):  # kohya keeps the rate there, and nowhere else
             rates, first, scheduler = {}, None, f"adafactor:{first}"

@@ -41,6 +41,8 @@ class Plan:
     snapshot_epochs: tuple[int, ...]
     """Epochs after which a snapshot is kept; the last epoch is not among them, it gives the final file."""
     seed: int
+    shared: bool = True
+    """Do SDXL's two text encoders share a group?"""
     family: Family = Family.SD1
     """Of the checkpoint: it decides the blocks."""
 
@@ -92,6 +94,7 @@ def make_plan(
         text_encoder_steps=_text_encoder_steps(settings, groups, per_epoch, steps),
         snapshot_epochs=tuple(range(every, epochs, every)) if every else (),
         seed=seed if settings.seed is None else settings.seed,
+        shared=settings.text_encoder_lr2 is None,
         family=family,
     )
 
