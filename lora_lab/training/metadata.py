@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lab import __version__
 from lora_lab.families import Family
+from lora_lab.training.block_rules import block_args
 from lora_lab.training.optimizer_kinds import given_args, kind_of
 from lora_lab.training.plan import Plan
 from lora_lab.training.settings import TrainSettings
@@ -120,6 +121,7 @@ class Origin:
             "network_dim": s.network_dim,
             "network_alpha": s.network_alpha or float(s.network_dim),
             "network_dropout": s.network_dropout or None,
+            **({"network_args": arguments} if (arguments := block_args(s)) else {}),
             "clip_skip": self.run.clip_skip if info.family is Family.SD1 else None,
             "max_token_length": s.max_token_length,
         }
