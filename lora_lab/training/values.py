@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,8 @@ from lora_lab.errors import SettingsError
 from lora_lab.training.fields import FieldSpec
 
 TRUE = frozenset({"true", "yes", "on", "1"})
+NUMBERS = re.compile(r"[A-Za-z0-9_+.,\- ]*", re.ASCII)
+"""Letters of a list of numbers, or of the name of a curve."""
 FALSE = frozenset({"false", "no", "off", "0"})
 
 
@@ -145,10 +148,13 @@ def _choice(spec: FieldSpec, value: str) -> str:
 
 
 def _numbers(spec: FieldSpec, value: object) -> str:
-    """``1,0.5`` as it is written, or a number or a list of them put into that form."""
+    """``1,0.5`` or the name of a curve as it is written, or a number or a list of them put into that form."""
+    wanted = "numbers with commas between"
     if isinstance(value, str):
+        if not NUMBERS.fullmatch(value):
+            raise _wrong(spec, value, wanted)
         return ",".join(piece.strip() for piece in value.split(","))
     pieces = list(value) if isinstance(value, (list, tuple)) else [value]
     if any(isinstance(piece, bool) or not isinstance(piece, (int, float, str)) for piece in pieces):
-        raise _wrong(spec, value, "numbers with commas between")
-    return ",".join(piece.strip() if isinstance(piece, str) else f"{piece:g}" for piece in pieces)
+        raise _wrong(spec, value, wanted)
+    return _numbers(spec, ",".join(piece if isinstance(piece, str) else f"{piece:g}" for piece in pieces))

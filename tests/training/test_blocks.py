@@ -25,7 +25,7 @@ from lora_lab.training.checks.blocks import block_warnings, check_blocks  # noqa
 from lora_lab.training.plan import make_plan  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 
-KOHYA = json.loads((Path(__file__).parent / "kohya_blocks.json").read_text(encoding="utf-8"))
+KOHYA = json.loads((Path(__file__).parent / "data" / "kohya_blocks.json").read_text(encoding="utf-8"))
 OURS = {"conv_dim", "conv_alpha"}
 
 

@@ -63,6 +63,7 @@ def values_of(spec: Any) -> st.SearchStrategy[Any]:
         "choice": st.sampled_from(spec.choices or ("",)),
         "size": st.tuples(st.integers(int(low), int(high)), st.integers(int(low), int(high))),
         "list": st.lists(st.from_regex(r"[a-z]{1,5}=[0-9]", fullmatch=True), max_size=3).map(tuple),
+        "numbers": st.from_regex(r"[0-9]\.[0-9](,[0-9]){0,4}|sine", fullmatch=True),
         "lines": st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     }
     plain = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20).map(str.strip)

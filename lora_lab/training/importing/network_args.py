@@ -48,7 +48,12 @@ def unpack(reading: Reading) -> None:
 def pack(settings: TrainSettings) -> dict[str, Any]:
     """kohya's two options for the kind of network that the settings ask for."""
     chosen = {spec.name: getattr(settings, spec.name) for spec in TrainSettings.specs() if spec.name in NAMES}
-    arguments = [f"{name}={_text(value)}" for name, value in chosen.items() if _text(value).lower() not in _NOTHING]
+    lists = {spec.name for spec in TrainSettings.specs() if spec.kind == "numbers"}  # 0 leaves a block out there
+    arguments = [
+        f"{name}={_text(value)}"
+        for name, value in chosen.items()
+        if _text(value).lower() not in _NOTHING or (name in lists and value)
+    ]
     found: dict[str, Any] = {"network_module": "networks.lora"}
     return found | ({"network_args": arguments} if arguments else {})
 

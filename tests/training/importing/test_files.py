@@ -115,7 +115,7 @@ def test_a_kohya_ss_file_of_autumn_2023() -> None:
     assert values(found, "network_train_unet_only unet_lr text_encoder_lr") == (True, 1, None)
     assert values(found, "multires_noise_iterations noise_offset adaptive_noise_scale") == (8, 0, None)
     assert values(found, "keep_tokens max_token_length caption_extension") == (1, 225, ".caption")
-    assert {"lr_scheduler_type", "lr_scheduler_args"} <= set(found.skipped)
+    assert values(found, "lr_scheduler_type lr_scheduler_args") == ("CosineAnnealingLR", ("T_max=100",))
 
 
 def test_a_kohya_ss_file_of_2025() -> None:
@@ -172,9 +172,9 @@ def test_long_and_odd_names_are_cut_in_the_line() -> None:
 
 
 def test_a_value_that_cannot_be_had_is_named_and_the_rest_is_read() -> None:
-    given = {"pretrained_model_name_or_path": "a", "network_dim": 0, "optimizer_type": "Made.Up", "seed": 3}
+    given = {"pretrained_model_name_or_path": "a", "network_dim": 0, "lr_scheduler": "Made.Up", "seed": 3}
     found = settings_file.from_values(given)
-    assert {item.name: item.why for item in found.refused}.keys() == {"network_dim", "optimizer_type"}
+    assert {item.name: item.why for item in found.refused}.keys() == {"network_dim", "lr_scheduler"}
     assert "give 1 or more" in found.by_reason()[0][1]
     assert (found.settings.seed, found.settings.network_dim) == (3, 4)
 
