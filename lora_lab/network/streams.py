@@ -21,6 +21,7 @@ from lora_lab.network import header
 from lora_lab.network.header import Entry, TensorSpec
 
 CHUNK = 16 << 20
+OVERWRITE = "choose another name, or allow to overwrite it (--force)"
 SPARE = 32 << 20
 """Bytes that stay free on a disk after a file of ours."""
 
@@ -116,7 +117,7 @@ def check_output(path: Path, size: int, *, force: bool, inputs: Iterable[Path] =
     if any(path.exists() and source.exists() and path.samefile(source) for source in inputs):
         raise OutputError("the output is one of the inputs", file=path, remedy="choose another name")
     if path.is_dir() or (path.exists() and not force):
-        raise OutputError("the output exists already", file=path, remedy="choose another name, or --force")
+        raise OutputError("the output exists already", file=path, remedy=OVERWRITE)
     folder = path.parent
     if not folder.is_dir():
         raise OutputError("there is no such folder", file=folder, remedy="create it, or choose another one")
@@ -221,7 +222,7 @@ class TensorWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         if self.path.exists() and not self._force:
-            raise OutputError("the output exists by now", file=self.path, remedy="choose another name, or --force")
+            raise OutputError("the output exists by now", file=self.path, remedy=OVERWRITE)
         os.replace(self._part, self.path)
 
     def _head_with_hashes(self) -> bytes:

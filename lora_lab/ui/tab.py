@@ -20,6 +20,7 @@ from lora_lab.ui import (
     pictures_panel,
     regularisation_panel,
     tags_panel,
+    tools_panel,
     train_panel,
     unfinished_part,
 )
@@ -39,6 +40,7 @@ class Panels:
     regularisation: regularisation_panel.RegularisationWidgets
     tags: tags_panel.TagsWidgets
     train: train_panel.TrainWidgets
+    tools: tools_panel.ToolsWidgets
     unfinished: unfinished_part.UnfinishedWidgets
 
 
@@ -67,7 +69,9 @@ def lay_out(context: UiContext) -> Panels:
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             broken_off = unfinished_part.build()
             train = train_panel.build(context)
-    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train, broken_off)
+        with gr.Tab(tools_panel.TITLE, id="tools", elem_id="lora_lab_tools"):
+            tools = tools_panel.build(context)
+    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train, tools, broken_off)
 
 
 def wire(panels: Panels, context: UiContext) -> None:
@@ -84,6 +88,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
     unfinished_part.wire(panels.unfinished, context)
+    tools_panel.wire(panels.tools, context)
     sent = [panels.train.fields.widgets[name] for name in (*panels.dataset.fields.widgets, "output_name")]
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}
     send = partial(send_to_train, panels=panels, context=context)
@@ -91,7 +96,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     reg = panels.regularisation
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
-    told += panels.unfinished.watched
+    told += [*panels.unfinished.watched, *panels.tools.watched]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -148,9 +153,10 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     several, done = pictures_panel.refresh(panels.pictures, seen.pictures_done)
     beat = seen.beat + 1
     broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
+    worked, tools = tools_panel.refresh(panels.tools, seen.tools)
     fresh = replace(
         seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,
-        unfinished=left,
+        unfinished=left, tools=tools,
     )  # fmt: skip
     return {
         panels.live.seen: fresh,
@@ -163,4 +169,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **several,
         **sentences,
         **broken,
+        **worked,
     }

@@ -1,0 +1,171 @@
+"""Inspect, a part of the panel Tools: what is in a LoRA, what two differ in; its card and metadata are edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lora_lab.errors import SettingsError
+from lora_lab.ui import tools_view
+from lora_lab.ui.context import UiContext
+from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.ended import ended
+from lora_lab.ui.tools_files import HostFiles
+from lora_lab.ui.tools_work import Telling
+from lora_lab.ui.words import esc, tag
+from lora_lab.workflow.tasks import Task, tasks
+
+KIND = "inspecting"
+METADATA = {"title": "title", "author": "author", "description": "description", "trigger": "trigger words",
+            "usage": "usage", "comment": "comment"}  # fmt: skip
+"""Entries of the file's own metadata that the form has, by the short names of `surgery.edit`."""
+CARD = {"trigger": "activation text", "weight": "preferred weight", "negative": "negative text", "notes": "notes"}
+"""Entries of the webui's card."""
+
+
+@dataclass(frozen=True)
+class InspectWidgets:
+    """All that handlers read or change."""
+
+    lora: gr.Dropdown
+    other: gr.Dropdown
+    spectrum: gr.Checkbox
+    look: gr.Button
+    report: gr.HTML
+    metadata: dict[str, gr.Textbox]
+    card: dict[str, gr.Textbox]
+    preview: gr.File
+    force: gr.Checkbox
+    save: gr.Button
+    told: gr.HTML
+
+    @property
+    def form(self) -> set[Any]:
+        """As inputs of saving."""
+        return {self.lora, self.preview, self.force, *self.metadata.values(), *self.card.values()}
+
+
+def build(loras: Sequence[str]) -> InspectWidgets:
+    """Layout."""
+    with gr.Row(elem_classes=["lora-lab-row"]):
+        lora = gr.Dropdown(
+            list(loras), value=None, label="LoRA", allow_custom_value=True, elem_id="lora_lab_tools_inspect_lora"
+        )
+        other = gr.Dropdown(
+            list(loras), value=None, label="compare with", allow_custom_value=True, info="empty: nothing",
+            elem_id="lora_lab_tools_inspect_other",
+        )  # fmt: skip
+    with gr.Row(elem_classes=["lora-lab-row"]):
+        spectrum = gr.Checkbox(
+            False, label="spectrum and effective rank of each site", elem_id="lora_lab_tools_inspect_spectrum"
+        )
+        look = gr.Button("Inspect", variant="primary", elem_id="lora_lab_tools_inspect_look")
+    report = gr.HTML("", elem_id="lora_lab_tools_inspect_report")
+    with gr.Accordion("Edit card and metadata", open=False, elem_id="lora_lab_tools_inspect_edit"):
+        with gr.Row():
+            card = {name: _text("card", name, label) for name, label in CARD.items()}
+        with gr.Row():
+            metadata = {name: _text("metadata", name, label) for name, label in METADATA.items()}
+        with gr.Row():
+            preview = gr.File(
+                label="preview picture", file_types=["image"], elem_id="lora_lab_tools_inspect_preview", height=90
+            )
+            force = gr.Checkbox(False, label="replace the preview", elem_id="lora_lab_tools_inspect_force")
+        save = gr.Button("Save card and metadata", elem_id="lora_lab_tools_inspect_save")
+        told = gr.HTML("", elem_id="lora_lab_tools_inspect_told")
+    return InspectWidgets(lora, other, spectrum, look, report, metadata, card, preview, force, save, told)
+
+
+def _text(group: str, name: str, label: str) -> gr.Textbox:
+    shown = f"{label} (card)" if group == "card" else label
+    return gr.Textbox("", label=shown, elem_id=f"lora_lab_tools_inspect_{group}_{name}", min_width=180)
+
+
+def wire(w: InspectWidgets, context: UiContext) -> None:
+    """Look, and save."""
+    shown = [w.report, *w.metadata.values(), *w.card.values()]
+    on(w.look.click, partial(look, w=w, context=context), {w.lora, w.other, w.spectrum}, shown, context, quiet=True)
+    on(w.save.click, partial(save, w=w, context=context), w.form, [w.told], context, quiet=True)
+
+
+def look(values: Values, w: InspectWidgets, context: UiContext) -> Changes:
+    """Begin to read a file; its card and metadata are shown at once.
+
+    Raises:
+        LoraLabError: no such file, or it cannot be read, or another one is being read.
+    """
+    from lora_lab.surgery.edit import FRIENDLY, read_card
+    from lora_lab.surgery.library import opened_metadata
+
+    files = HostFiles(context)
+    path = files.lora(values[w.lora])
+    other = files.lora(values[w.other]) if values[w.other] else None
+    metadata, card = opened_metadata(path), read_card(path)
+    tasks().start(KIND, f"Inspecting {path.name}", Look(path, other, bool(values[w.spectrum])))
+    changes: Changes = {box: metadata.get(FRIENDLY[name], "") for name, box in w.metadata.items()}
+    return changes | {box: card[name] for name, box in w.card.items()} | {w.report: tag("p", "reads …")}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Read a file in the background; the answer is the report's HTML."""
+
+    path: Path
+    other: Path | None
+    spectrum: bool
+
+    def __call__(self, task: Task) -> str:
+        from lora_lab.surgery.look import compare, spectra
+        from lora_lab.surgery.report import look_into
+
+        telling = Telling(task)
+        parts = [tools_view.report(look_into(self.path, telling))]
+        if self.spectrum:
+            parts.append(tools_view.spectra(spectra(self.path, progress=telling)))
+        if self.other is not None:
+            parts.append(tag("h4", esc(f"Beside {self.other.stem}")))
+            parts.append(tools_view.difference(compare(self.path, self.other, telling)))
+        return "".join(parts)
+
+
+def save(values: Values, w: InspectWidgets, context: UiContext) -> Changes:
+    """Write what differs; no tensor is touched.
+
+    Raises:
+        LoraLabError: the file is not there, a weight is no number, a preview is there already, ...
+    """
+    from lora_lab.surgery.edit import FRIENDLY, edit_card, edit_metadata, read_card, set_preview
+    from lora_lab.surgery.library import opened_metadata
+
+    path = HostFiles(context).lora(values[w.lora])
+    now, card = opened_metadata(path), read_card(path)
+    typed = {name: str(values[box] or "").strip() for name, box in w.metadata.items()}
+    new = {n: text for n, text in typed.items() if text and text != now.get(FRIENDLY[n], "")}
+    gone = [n for n, text in typed.items() if not text and FRIENDLY[n] in now]
+    cards = {name: str(values[box] or "").strip() for name, box in w.card.items()}
+    cards = {name: text for name, text in cards.items() if text != card[name]}
+    picture = values[w.preview]
+    if not (new or gone or cards or picture):
+        raise SettingsError("nothing is different", remedy="inspect a LoRA, then change a field")
+    said = []
+    if picture:
+        said.append(f"preview {set_preview(path, Path(picture.name), force=bool(values[w.force])).name}")
+    if cards:
+        edit_card(path, cards)
+        said.append(f"card {path.with_suffix('.json').name}")
+    if new or gone:
+        edit_metadata(path, new, gone)
+        said.append("metadata " + ", ".join([*new, *gone]))
+    context.host.lora_saved(path)
+    return {w.told: tag("p", esc(f"Saved: {'; '.join(said)}."), "lora-lab-good")}
+
+
+def refresh(w: InspectWidgets, known: str) -> tuple[Changes, str]:
+    """What was read, for the tab's poll."""
+    end = ended(KIND, known, "Stopped.")
+    return ({}, known) if end is None else ({w.report: end.told or end.task.result}, end.mark)
