@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lora_lab.ui.tools_forms import TOOLS
 from tests.webui.test_tab import Page, browser, page  # noqa: F401 - fixtures
 from tests.webui.test_tools import CLOSE, far, files  # noqa: F401 - `files` is a fixture
 
@@ -18,7 +19,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 def fill(page: Page, tool: str, **values: str) -> None:  # noqa: F811
     """Open a tool's form and fill it; dropdowns take what is typed and Enter."""
-    page.page.locator(f"#lora_lab_tools_tabs > .tab-nav > button#lora_lab_tools_{tool}-button").click()
+    title = {one.name: one.title for one in TOOLS}.get(tool, tool.capitalize())
+    page.page.locator("#lora_lab_tools_tabs > .tab-nav > button").get_by_text(title, exact=True).click()
     for name, value in values.items():
         box = page.page.locator(f"#lora_lab_tools_{tool}_{name} :is(input, textarea)").first
         box.click()
