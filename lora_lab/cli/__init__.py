@@ -26,7 +26,9 @@ VERBS = MappingProxyType(
         "scan": "check a dataset: counts, problems, buckets, steps",
         "tag": "tag pictures with WD taggers, and write captions",
         "caption": "change captions in bulk, with a preview, a history and undo",
-        "train": "train a LoRA from a settings file",
+        "train": "train LoRAs from settings files, one after another",
+        "sweep": "one run for each of several values of settings; a table and a grid of pictures",
+        "runs": "list the runs of a data folder",
         "settings": "read settings of any kind, tell what was taken, write them as kohya's; presets",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",
         "library": "search a folder of LoRAs; which of them were trained on a checkpoint",
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         # The edge of the program: a defect of ours is told in one line, with the traceback where it helps to mend it.
-        if "--json" not in words:
+        if "--json" not in words and not output.silent:
             traceback.print_exc()
         what = f"an error of ours, {type(error).__name__}: {error}"
         output.error(LoraLabError(what, remedy="please report it with the lines above"))

@@ -1,30 +1,38 @@
-"""``lora-lab train SETTINGS``"""
+"""``lora-lab train SETTINGS ...``"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_lab.cli import given
 from lora_lab.cli.follow import Follow
 from lora_lab.cli.output import Output
-from lora_lab.errors import Interrupted, UserError
+from lora_lab.errors import Interrupted, LoraLabError, SettingsError, UserError
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
-    from lora_lab.training.jobs import JobQueue
+    from lora_lab.training.importing.found import SettingsFile
     from lora_lab.training.run import Run
     from lora_lab.training.settings import TrainSettings
+    from lora_lab.training.team import Team
 
 EXAMPLE = "lora-lab train mika.toml --checkpoint model.safetensors --set network_dim=16 --set max_train_epochs=10"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The settings file, and what it is run on."""
+    """The settings files, and what they are run on."""
     from lora_lab.training.settings import TrainSettings
 
-    parser.add_argument("settings", type=Path, metavar="SETTINGS", nargs="?", help=given.HELP)
+    parser.add_argument(
+        "settings", type=Path, metavar="SETTINGS", nargs="*", help=f"{given.HELP}; several are run one after another"
+    )
     parser.add_argument(
         "--resume", metavar="RUN", help="go on with a run that was broken off: its id, or a part of it, in --out's runs"
     )
@@ -35,34 +43,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prediction-type", choices=("epsilon", "v_prediction"), help="of the UNet (default: what the yaml says)"
     )
+    parser.add_argument(
+        "--then", metavar="COMMAND",
+        help="a program to run once at the end of all, such as a notification; not when you stop them, and in no shell",
+    )  # fmt: skip
     names = ", ".join(spec.name for spec in TrainSettings.specs())
     parser.epilog = f"{parser.epilog}\n\nsettings: {names}"
 
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Train until it is done or stopped; Ctrl-C stops within one step and keeps what was learnt."""
-    if args.settings is None and (args.resume is None or args.changes):
+    from lora_lab.training.afterwards import parse_command, run_command
+    from lora_lab.training.team import join
+
+    _check_words(args)
+    team = join(os.environ)
+    if not team.leads:
+        output.silence()
+    command = parse_command(args.then) if args.then else None
+    try:
+        files = [given.read(path, args, output) for path in args.settings]
+        for path, file in zip(args.settings, files, strict=True):
+            given.check_taken(file, path)
+        found = [file.settings for file in files]
+        if not team.alone and (len(found) != 1 or args.resume):
+            what = "several processes train one settings file, from its beginning"
+            raise SettingsError(what, remedy="give one without --resume, or start one process")
+        from lora_lab.host.choose import standalone_host
+
+        out = args.out.resolve() if args.out else None
+        host = standalone_host(_checkpoint(files, args), data_dir=out, prediction_type=args.prediction_type)
+        if not team.leads:
+            return help_others(found[0], host, team)
+        several = len(found) > 1
+        values = train_all(found, host, output) if several else train_one(_start(args, found, host, team), output)
+    except Exception as error:
+        team.fail(str(error))
+        if command and not isinstance(error, Interrupted):
+            run_command(command, output.warn)
+        raise
+    finally:
+        team.leave()
+    if command and output.status != Interrupted.exit_status:
+        run_command(command, output.warn)
+    return values
+
+
+def _check_words(args: argparse.Namespace) -> None:
+    if not args.settings and (args.resume is None or args.changes):
         raise UserError("there is no settings file", remedy="give one, or --resume RUN alone")
-    settings, checkpoint = None, args.checkpoint
-    if args.settings is not None:
-        found = given.read(args.settings, args, output)
-        given.check_taken(found, args.settings)
-        settings, checkpoint = found.settings, given.checkpoint(found, args.checkpoint)
-    from lora_lab.host.choose import standalone_host
+    if args.resume is not None and len(args.settings) > 1:
+        raise UserError("--resume goes on with one run", remedy="give one settings file, or none")
+
+
+def _checkpoint(files: Sequence[SettingsFile], args: argparse.Namespace) -> Path | None:
+    """What all of the files are trained on.
+
+    Raises:
+        SettingsError: two files name different checkpoints, or one names a file that is not here.
+    """
+    named = [given.checkpoint(file, args.checkpoint) for file in files]
+    if any(path != named[0] for path in named):
+        raise SettingsError("the files name different checkpoints", remedy="give one with --checkpoint FILE")
+    return named[0] if named else args.checkpoint
+
+
+def _start(args: argparse.Namespace, found: Sequence[TrainSettings], host: Host, team: Team) -> Run:
+    """A new run, or the broken-off one."""
     from lora_lab.training import jobs
 
-    out = args.out.resolve() if args.out else None
-    host = standalone_host(checkpoint, data_dir=out, prediction_type=args.prediction_type)
-    run = _begin(jobs.queue(), settings, args.resume, host)
-    run.listen(Follow(output))
-    stopped = False
-    try:
-        while not run.wait(0.5).ended:
-            pass
-    except KeyboardInterrupt:
-        stopped = True
-        output.warn("stopping after this step, and keeping what was learnt ...")
-        run.stop()
+    if args.resume is not None:
+        return jobs.queue().resume(args.resume, host, found[0] if found else None)
+    return jobs.queue().start(found[0], host, team)
+
+
+def train_one(run: Run, output: Output) -> dict[str, Any]:
+    """Until one run has ended. Raises what it failed with."""
+    stopped = follow([run], output)
     ended = run.wait().ended
     assert ended is not None
     if run.error is not None:
@@ -71,19 +128,87 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
         raise Interrupted("stopped before anything was learnt")
     if ended.lora is not None:
         output.line(f"LoRA: {ended.lora}")
-    values = {
+    if stopped:
+        output.status = Interrupted.exit_status
+    return told(run)
+
+
+def train_all(found: Sequence[TrainSettings], host: Host, output: Output) -> dict[str, Any]:
+    """One run after another; one that fails stops none of the others."""
+    from lora_lab.training import jobs
+
+    jobs.check_all(found, host)
+    runs = [jobs.queue().start(settings, host) for settings in found]
+    stopped = follow(runs, output)
+    values = []
+    for run in runs:
+        status = run.wait()
+        ended = status.ended
+        assert ended is not None
+        lora = f", LoRA: {ended.lora}" if ended.lora else ""
+        output.line(f"{status.name}: {ended.error or ended.reason}{lora}")
+        values.append({"name": status.name, "state": status.state, "error": ended.error or None, **told(run)})
+    failed = [run.error for run in runs if run.error is not None]
+    if stopped:
+        output.status = Interrupted.exit_status
+    elif failed:
+        known = [error.exit_status for error in failed if isinstance(error, LoraLabError)]
+        output.status = min([*known, 1] if len(known) < len(failed) else known)
+    return {"runs": values, "failed": len(failed)}
+
+
+def follow(runs: Sequence[Run], output: Output) -> bool:
+    """Tell what happens until all have ended; was it stopped by Ctrl-C?"""
+    for run in runs:
+        run.listen(Follow(output))
+    with asked_to_stop() as asked:
+        told = False
+        for run in runs:
+            while not run.wait(0.5).ended:
+                if asked.is_set() and not told:
+                    told = True
+                    output.warn("stopping after this step, and keeping what was learnt ...")
+                    for other in reversed(runs):
+                        other.stop()
+    return asked.is_set()
+
+
+def help_others(settings: TrainSettings, host: Host, team: Team) -> dict[str, Any]:
+    """This process's part of a run that another one leads."""
+    from lora_lab.training.helper import help_train
+
+    with asked_to_stop() as asked:
+        ended = help_train(settings, host, team, asked.is_set)
+    return {"steps": ended.step}
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """Set by Ctrl-C, and by what ends a program politely (a launcher does that to all of its processes)."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt  # asked twice: at once
+        asked.set()
+
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What ``--json`` says of a run that has ended."""
+    ended = run.wait().ended
+    assert ended is not None
+    return {
         "lora": str(ended.lora) if ended.lora else None, "run": run.id, "steps": ended.step,
         "seconds": round(ended.seconds, 2), "loss_average": ended.loss_average, "val_loss": ended.val_loss_last,
         "stopped_by": None if ended.reason == "finished" else ended.reason,
     }  # fmt: skip
-    if stopped:
-        output.status = Interrupted.exit_status
-    return values
-
-
-def _begin(queue: JobQueue, settings: TrainSettings | None, resume: str | None, host: Host) -> Run:
-    """A new run, or the broken-off one."""
-    if resume is not None:
-        return queue.resume(resume, host, settings)
-    assert settings is not None
-    return queue.start(settings, host)

@@ -24,6 +24,10 @@ KEPT_CAPTIONS = 2000
 """States of so many captions are kept in memory unasked (0.2 MB each for SD1 in 32 bits)."""
 
 
+CHUNK = 75
+"""Captions of one chunk are equally long, whatever their batch."""
+
+
 class CaptionEncoder:
     """Encodes the captions of batches.
 
@@ -62,8 +66,18 @@ class CaptionEncoder:
         self._too_long: str | None = None
         self._told = False
 
-    def __call__(self, model: LoadedModel, captions: Sequence[str]) -> Conditioning:
-        """Conditioning of a batch on the model's device; with a graph if the text encoder learns and grad is on."""
+    def __call__(self, model: LoadedModel, captions: Sequence[str], beside: Sequence[str] = ()) -> Conditioning:
+        """Conditioning of a batch on the model's device; with a graph if the text encoder learns and grad is on.
+
+        Args:
+            model: lent.
+            captions: of the items.
+            beside: captions of the same batch that another process trains: the states are as long as all need.
+        """
+        if beside and self._length > CHUNK:
+            whole = self(model, [*captions, *beside])
+            mine = None if whole.pooled is None else whole.pooled[: len(captions)]
+            return Conditioning(whole.context[: len(captions)], mine)
         if not self._keeps:
             with torch.set_grad_enabled(self._learns and torch.is_grad_enabled()):
                 return self._encode(model, captions)

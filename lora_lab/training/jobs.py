@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lora_lab.errors import HostBusyError
+from lora_lab.errors import HostBusyError, SettingsError
+from lora_lab.training.events import Event, RunEnded
 from lora_lab.training.line import WaitingLine
 from lora_lab.training.prepare import Checked, check_start
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.team import ALONE, Team
 from lora_lab.training.unfinished import Unfinished, check_checkpoint, check_settings, find
 
 if TYPE_CHECKING:
@@ -35,15 +37,22 @@ class JobQueue:
         self._runs: list[Run] = []
         self._numbers = itertools.count(1)
         self._line = WaitingLine()
+        self._filled = False
+        self._when_empty: Callable[[], None] = lambda: None
 
-    def start(self, settings: TrainSettings, host: Host) -> Run:
+    def start(self, settings: TrainSettings, host: Host, team: Team = ALONE) -> Run:
         """Check the settings and start a run in a thread of its own; it waits while another one trains.
+
+        Args:
+            settings: of the run.
+            host: where the live model is.
+            team: the first of the processes that train together; the others call `team.help_train`.
 
         Raises:
             SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: it cannot be run like this;
                 nothing was started.
         """
-        return self._begin(check_start(settings, host), host)
+        return self._begin(check_start(settings, host), host, team=team)
 
     def resume(self, run_id: str, host: Host, settings: TrainSettings | None = None) -> Run:
         """Go on with a broken-off run from its last state, in its own folder.
@@ -65,16 +74,33 @@ class JobQueue:
         check_checkpoint(again, checked.checkpoint)
         return self._begin(checked, host, again)
 
-    def _begin(self, checked: Checked, host: Host, again: Unfinished | None = None) -> Run:
+    def _begin(self, checked: Checked, host: Host, again: Unfinished | None = None, team: Team = ALONE) -> Run:
         with self._lock:
             taken = {run.checked.outputs.final for run in self._runs if run.status().active}
             if checked.outputs.final in taken:
                 what = f"a run named {checked.outputs.name} is under way or waiting"
                 raise HostBusyError(what, remedy="choose another output_name")
-            run = Run(checked, host, next(self._numbers), self._line, again)
+            run = Run(checked, host, next(self._numbers), self._line, again, team)
+            run.listen(self._hear)
             run.begin()
             self._runs.append(run)
+            self._filled = True
         return run
+
+    def when_empty(self, act: Callable[[], None]) -> None:
+        """Call `act`, in a thread, each time the last run has ended by itself; not when a person stopped it."""
+        with self._lock:
+            self._when_empty = act
+
+    def _hear(self, event: Event) -> None:
+        """A run has ended: was it the last?"""
+        if not isinstance(event, RunEnded):
+            return
+        with self._lock:
+            last = self._filled and not any(run.status().active for run in self._runs)
+            self._filled = self._filled and not last
+        if last and event.reason in ("finished", "failed"):
+            threading.Thread(target=self._when_empty, name="lora-lab at the end", daemon=False).start()
 
     def runs(self) -> tuple[Run, ...]:
         """All runs since the start of the program, the newest last."""
@@ -111,6 +137,19 @@ class JobQueue:
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs())
+
+
+def check_all(wanted: Sequence[TrainSettings], host: Host) -> None:
+    """Look at runs that are to come one after another before the first begins.
+
+    Raises:
+        LoraLabError: as `JobQueue.start`, for the first that cannot be run.
+        SettingsError: two of them would write the same LoRA.
+    """
+    finals = [check_start(settings, host).outputs.final for settings in wanted]
+    twice = next((path for path in finals if finals.count(path) > 1), None)
+    if twice is not None:
+        raise SettingsError("two of the runs would write this LoRA", file=twice, remedy="give each an output_name")
 
 
 @lru_cache(maxsize=1)

@@ -34,6 +34,7 @@ from lora_lab.training.setup import Session, set_up
 from lora_lab.training.snapshots import Keeper
 from lora_lab.training.state_keeper import StateKeeper
 from lora_lab.training.step import LossIsNan
+from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import BatchPlan
@@ -49,8 +50,9 @@ class Trainer:
     """One training. Use once: ``for event in Trainer(...).events(): ...``"""
 
     def __init__(
-        self, checked: Checked, host: Host, folder: Path, stop: Callable[[], bool], before: State | None = None
-    ) -> None:
+        self, checked: Checked, host: Host, folder: Path, stop: Callable[[], bool], before: State | None = None,
+        team: Team = ALONE,
+    ) -> None:  # fmt: skip
         """
         Args:
             checked: from `prepare.check_start`.
@@ -58,7 +60,10 @@ class Trainer:
             folder: of the run, for previews.
             stop: asked after each step; when it says yes, the run ends and keeps what it has.
             before: the state of this run from when it was broken off; None begins anew.
+            team: this process among those that train together. Only the first saves, validates and makes pictures.
         """
+        self._team = team
+        self._wish: StopReason = "finished"
         self._checked = checked
         self._host = host
         self._folder = folder
@@ -130,10 +135,11 @@ class Trainer:
 
     def _get_ready(self) -> Generator[Event, None, Session]:
         """Set-up and latents. Nothing is learnt yet, so a checkpoint that is exchanged meanwhile ends the run."""
-        session = yield from set_up(self._checked, self._host, self._folder, self._before)
+        session = yield from set_up(self._checked, self._host, self._folder, self._before, self._team)
         self._session = session
         self._keeper = Keeper(self._checked, self._host, session)
-        self._states = StateKeeper(session, self._folder)
+        # What several processes have learnt together cannot go on in one of them.
+        self._states = StateKeeper(session, self._folder) if self._team.alone else None
         yield session.started()
         yield from session.cache_latents(self._must_stop)
         return session
@@ -174,12 +180,15 @@ class Trainer:
             used = 0.0
             while pending:
                 began = time.monotonic()
-                batches = [session.dataset.load(plan) for plan in pending[0]]
-                result = session.stepper.step(model, batches, self._step + 1)
+                self._must_stop()
+                batches, work = session.work(pending[0], stop=self._wish != "finished")
+                result = session.stepper.step(model, batches, self._step + 1, work)
                 pending.popleft()
                 self._step += 1
                 for loss in result.losses:
                     session.average.add(loss)
+                if result.stop:
+                    self._reason = "stopped" if self._wish == "finished" else self._wish
                 session.speed.add(time.monotonic() - began)
                 if self._states is not None:
                     self._states.after_step(self._step, self._epochs_done, self._validations)
@@ -207,6 +216,9 @@ class Trainer:
         settings, plan = self._checked.settings, session.plan
         last = epoch == plan.epochs
         keeper.remember(epoch, self._step)
+        if not self._team.leads:
+            self._need_session().stepper.settle()  # as the first process does: the numbers stay the same for all
+            return
         saves = last or epoch in plan.snapshot_epochs
         if last:
             yield Progress("saving", 0, 1)
@@ -230,7 +242,7 @@ class Trainer:
     def _validate(self) -> Iterator[Event]:
         """The loss on the held-out pictures, in turns; a stop leaves it undone."""
         check = self._need_session().validation
-        if check is None or self._must_stop():
+        if check is None or self._must_stop() or not self._team.leads:
             return
         self._need_session().stepper.settle()
         check.begin()
@@ -249,19 +261,22 @@ class Trainer:
 
     def _make_previews(self, label: str) -> Iterator[Event]:
         self._need_session().stepper.settle()
+        if not self._team.leads:
+            return
         for event in self._need_session().previews.make(self._step, label, self._must_stop):
             if isinstance(event, PreviewMade):
                 self._previews.append(event.path)
             yield event
 
     def _must_stop(self) -> bool:
-        """Has somebody asked to stop? Remembers who."""
-        if self._reason != "finished":
-            return True
-        if self._stop():
-            self._reason = "stopped"
-        elif self._host.interrupt_requested():
-            self._reason = "interrupted"
+        """Has somebody asked to stop? Remembers who. Processes that train together all stop after the same step."""
+        if self._wish == "finished":
+            if self._stop():
+                self._wish = "stopped"
+            elif self._host.interrupt_requested():
+                self._wish = "interrupted"
+        if self._team.alone and self._reason == "finished":
+            self._reason = self._wish
         return self._reason != "finished"
 
     def _judge(self, error: BaseException) -> str:
@@ -295,7 +310,7 @@ class Trainer:
     def _keep(self) -> Generator[Event, None, Path | None]:
         """The file of this run: the final one, or what is good of a run that ended early."""
         keeper = self._keeper
-        if keeper is None or self._step == 0:
+        if keeper is None or self._step == 0 or not self._team.leads:
             return None
         if keeper.final is not None:
             if self._reason in ("stopped", "interrupted"):

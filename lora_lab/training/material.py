@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -85,13 +86,14 @@ class Material:
                 yield Warned(f"{dataset.warning}.")
 
 
-def gather(settings: TrainSettings, seed: int, cache_dir: Path) -> Material:
+def gather(settings: TrainSettings, seed: int, cache_dir: Path, processes: int = 1) -> Material:
     """Scan the folders.
 
     Args:
         settings: checked ones.
         seed: of the run.
         cache_dir: for latents on disk.
+        processes: that train together: a batch holds train_batch_size items for each.
 
     Raises:
         DatasetError: no such folder, or no picture in it that can be used.
@@ -100,12 +102,26 @@ def gather(settings: TrainSettings, seed: int, cache_dir: Path) -> Material:
     report, held_out = split(report, seed)
     if settings.validation_data_dir:
         held_out = once(scan(Path(settings.validation_data_dir), options_of(settings, seed)))
+    facts = facts_of(report, 0 if held_out is None else held_out.images, by_config=bool(settings.dataset_config))
+    if processes > 1:
+        report = together(report, processes)
+        facts = dataclasses.replace(facts, batches_per_epoch=report.batches_per_epoch)
     return Material(
         train=Dataset(report, cache_dir),
         validation=None if held_out is None else Dataset(held_out, cache_dir),
-        facts=facts_of(report, 0 if held_out is None else held_out.images, by_config=bool(settings.dataset_config)),
+        facts=facts,
         warnings=told + _warnings(report),
     )
+
+
+def together(report: ScanReport, processes: int) -> ScanReport:
+    """The pictures for processes that train together: a batch holds train_batch_size items for each of them."""
+    larger = {}
+    for subset in report.subsets:
+        options = dataclasses.replace(subset.options, train_batch_size=subset.options.train_batch_size * processes)
+        larger[id(subset)] = dataclasses.replace(subset, options=options)
+    items = tuple(dataclasses.replace(item, subset=larger[id(item.subset)]) for item in report.items)
+    return dataclasses.replace(report, subsets=tuple(larger.values()), items=items)
 
 
 def _warnings(report: ScanReport) -> tuple[str, ...]:

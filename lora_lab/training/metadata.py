@@ -58,6 +58,8 @@ class RunFacts:
     """Class with its module, e.g. ``torch.optim.adamw.AdamW``."""
     full_hash: str | None = None
     """sha256 of the checkpoint, if the host knows it."""
+    processes: int = 1
+    """That trained together."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class Origin:
             "reg_dataset_dirs": data.reg_dirs,
             "bucket_info": data.bucket_info,
             "batch_size_per_device": s.train_batch_size,
-            "total_batch_size": s.train_batch_size,
+            "total_batch_size": s.train_batch_size * self.run.processes * s.gradient_accumulation_steps,
             "resolution": s.resolution,
             "color_aug": s.color_aug,
             "flip_aug": s.flip_aug,

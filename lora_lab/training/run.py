@@ -25,6 +25,7 @@ from lora_lab.training.optimizer_kinds import kind_of
 from lora_lab.training.outputs import check_writable
 from lora_lab.training.prepare import Checked
 from lora_lab.training.status import RunStatus, after
+from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
@@ -39,8 +40,9 @@ class Run:
     """A training in a thread of its own. Made by `JobQueue.start`."""
 
     def __init__(
-        self, checked: Checked, host: Host, number: int, line: WaitingLine, again: Unfinished | None = None
-    ) -> None:
+        self, checked: Checked, host: Host, number: int, line: WaitingLine, again: Unfinished | None = None,
+        team: Team = ALONE,
+    ) -> None:  # fmt: skip
         """
         Args:
             checked: what may start.
@@ -48,6 +50,7 @@ class Run:
             number: of the run in this process.
             line: in which it waits.
             again: the broken-off run that is to go on; None begins a new one.
+            team: the first of the processes that train together.
         """
         self.checked = checked
         fresh = f"{time.strftime('%Y%m%d-%H%M%S')}-{number:03d}-{checked.outputs.name}"
@@ -61,6 +64,7 @@ class Run:
         """It has left the waiting line for its turn: it trains, or has tried to."""
         self._host = host
         self._line = line
+        self._team = team
         self._stop = threading.Event()
         self._changed = threading.Condition()
         self._events: list[Event] = []
@@ -161,7 +165,7 @@ class Run:
         if excuse:
             self._tell(Warned(excuse))
         before = state.read(self.folder) if self._again else None
-        trainer = Trainer(self.checked, self._host, self.folder, self._stop.is_set, before)
+        trainer = Trainer(self.checked, self._host, self.folder, self._stop.is_set, before, self._team)
         try:
             for event in trainer.events():
                 if trainer.error is not None and self.error is None:

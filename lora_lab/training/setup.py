@@ -16,6 +16,7 @@ from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site, find_sites
 from lora_lab.network.sizes import Size
 from lora_lab.training import objective, precision
+from lora_lab.training.alike import facts_of
 from lora_lab.training.averages import LossAverage, Speed
 from lora_lab.training.block_sizes import block_sizes
 from lora_lab.training.conditioning import CaptionEncoder
@@ -31,14 +32,15 @@ from lora_lab.training.previews import parse_prompts
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.state import Standing, State
 from lora_lab.training.step import Stepper
+from lora_lab.training.team import ALONE, Team, Work
 from lora_lab.training.text_cache import TextCache, cache_for
 from lora_lab.training.turns import Turns
 from lora_lab.training.validation import Validation
 
 if TYPE_CHECKING:
-    from lora_lab.dataset.dataset import BatchPlan, Dataset
+    from lora_lab.dataset.dataset import Batch, BatchPlan, Dataset
     from lora_lab.host.base import Host, LoadedModel
-
+    from lora_lab.training.settings import TrainSettings
 
 @dataclass
 class Session:
@@ -56,6 +58,7 @@ class Session:
     precision: Precision
     text_cache: TextCache | None = None
     speed: Speed = field(default_factory=Speed)
+    team: Team = ALONE
 
     @property
     def plan(self) -> Plan:
@@ -88,6 +91,18 @@ class Session:
         steps = [batches[i : i + size] for i in range(0, len(batches), size)]
         return [[replace(plan, step=done + number) for plan in step] for number, step in enumerate(steps)]
 
+    def work(self, plans: list[BatchPlan], *, stop: bool) -> tuple[list[Batch], Work]:
+        """What this process does of a step's batches.
+
+        Args:
+            plans: the batches.
+            stop: this process was asked to stop.
+        """
+        pieces = self.team.pieces(plans)
+        beside = [tuple(self.dataset.caption(i, p.plan.epoch) for i in p.others) for p in pieces]
+        work = Work(tuple(p.place for p in pieces), len(plans), tuple(beside), stop)
+        return [self.dataset.load(p.plan) for p in pieces], work
+
     def metadata(self, epoch: int, step: int) -> dict[str, str]:
         """Of a file saved now."""
         return self.origin.metadata(epoch, step)
@@ -111,7 +126,7 @@ class Session:
 
 
 def set_up(
-    checked: Checked, host: Host, folder: Path, before: State | None = None
+    checked: Checked, host: Host, folder: Path, before: State | None = None, team: Team = ALONE
 ) -> Generator[Event, None, Session]:
     """Scan the pictures, find the sites, make adapter and optimizer.
 
@@ -120,6 +135,7 @@ def set_up(
         host: where the live model is.
         folder: of the run.
         before: the state of a broken-off run that is to go on.
+        team: this process among those that train together.
 
     Raises:
         DatasetError, SettingsError, OutputError, HostBusyError: it cannot be trained like this.
@@ -127,10 +143,10 @@ def set_up(
     """
     settings, info = checked.settings, checked.checkpoint
     stood = None if before is None else before.standing
-    session_id = new_session_id() if stood is None else stood.session_id
+    session_id = team.agree(new_session_id()) if stood is None else stood.session_id
     yield Progress("reading the pictures", 0, 1)
     seed = settings.seed if settings.seed is not None else session_id if stood is None else stood.seed
-    material = gather(settings, seed, host.paths().data_dir / "latents")
+    material = gather(settings, seed, host.paths().data_dir / "latents", team.size)
     yield from (Warned(text) for text in material.warnings)
     plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed, family=info.family)
     material.train.epochs.steps = plan.steps
@@ -147,14 +163,15 @@ def set_up(
     cache = cache_for(settings, reading, host.paths().data_dir / "text_states")
     learns = plan.trains("text_encoder")
     encoder = CaptionEncoder(settings, clip_skip, learns=learns, moving=material.moving, cache=cache)
-    stepper = Stepper(settings, plan, adapter, chosen, encoder)
+    stepper = Stepper(settings, plan, adapter, chosen, encoder, team)
+    team.check_same(facts_of(settings, plan, material.fingerprint, info, stepper.parameters))
     check_space(checked.outputs, settings, plan, stepper.parameters)
     turns.adapter, turns.fit = adapter, _Fit(adapter, plan)
     optimizer = f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}"
     if before is not None:
         stepper.restore(before.learning, before.adapter)
     started = time.time() if stood is None else stood.started_at
-    run = RunFacts(session_id, started, clip_skip, chosen.name, optimizer, host.full_hash(info))
+    run = RunFacts(session_id, started, clip_skip, chosen.name, optimizer, host.full_hash(info), team.size)
     return Session(
         origin=Origin(settings, plan, info, material.facts, run),
         material=material,
@@ -167,6 +184,7 @@ def set_up(
         precision=chosen,
         text_cache=cache,
         average=LossAverage(plan.batches_per_epoch, () if stood is None else stood.losses),
+        team=team,
     )
 
 

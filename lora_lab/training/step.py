@@ -22,6 +22,7 @@ from lora_lab.training.plan import Plan
 from lora_lab.training.precision import Precision
 from lora_lab.training.schedule_classes import Rates
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.team import ALONE, Team, Work
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import Batch
@@ -47,15 +48,19 @@ class StepResult:
     """Of each batch that was added up."""
     learning_rates: dict[str, float]
     """In force during the step; d * lr for adaptive optimizers."""
+    stop: bool = False
+    """One of the processes that train together wants to stop: all do."""
 
 
 class Stepper:
     """The optimizer, its schedule and the scaler: what lives from step to step beside the adapter."""
 
     def __init__(
-        self, settings: TrainSettings, plan: Plan, adapter: Adapter, precision: Precision, encoder: CaptionEncoder
-    ) -> None:
+        self, settings: TrainSettings, plan: Plan, adapter: Adapter, precision: Precision, encoder: CaptionEncoder,
+        team: Team = ALONE,
+    ) -> None:  # fmt: skip
         self._settings = settings
+        self._team = team
         self._adapter = adapter
         self._encoder = encoder
         self._plan = plan
@@ -97,44 +102,55 @@ class Stepper:
             for parameter, value in zip(mine, parameters, strict=True):
                 parameter.copy_(value)
 
-    def step(self, model: LoadedModel, batches: Sequence[Batch], step: int) -> StepResult:
+    def step(self, model: LoadedModel, batches: Sequence[Batch], step: int, work: Work | None = None) -> StepResult:
         """Do optimizer step number `step` (1-based) on `batches`, whose gradients are averaged.
 
         Args:
             model: lent for training, with the adapter attached.
             batches: one for each of gradient_accumulation_steps (fewer at the end of an epoch).
             step: 1-based; the noise depends on it.
+            work: where the batches belong in a step that several processes share; None for the whole of it.
 
         Raises:
             LossIsNan: nothing was updated.
+            TrainingError: another of the processes has ended.
         """
-        torch.manual_seed(objective.generator_for("step", self._plan.seed, step).initial_seed())  # dropouts draw here
+        work = work or Work.whole([batch.latents.shape[0] for batch in batches])
+        others = () if self._team.leads else (self._team.rank,)
+        chance = objective.generator_for("step", self._plan.seed, step, *others)
+        torch.manual_seed(chance.initial_seed())  # dropouts draw here
         if self._plan.text_encoder_steps is not None and step > self._plan.text_encoder_steps:
             self._leave_text_encoder()
         self._rates.set(step - 1)
         settle(self.optimizer, averaged=False)
         try:
             with self._adapter.training(lean=not self._settings.gradient_checkpointing):
-                losses = self._backward(model, batches, step)
+                losses = self._backward(model, batches, step, work)
+            *losses, stop = self._team.sum([*losses, float(work.stop)])
+            if not all(map(math.isfinite, losses)):
+                raise LossIsNan
+            self._team.add_gradients(self._parameters)
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
             raise
         self._update()
-        return StepResult(tuple(losses), rates(self.optimizer))
+        return StepResult(tuple(losses), rates(self.optimizer), stop > 0)
 
-    def _backward(self, model: LoadedModel, batches: Sequence[Batch], step: int) -> list[float]:
-        """Gradients of all batches, each divided by their number."""
-        losses: list[float] = []
-        first = 0
-        for batch in batches:
+    def _backward(self, model: LoadedModel, batches: Sequence[Batch], step: int, work: Work) -> list[float]:
+        """Gradients of all batches, each divided by their number; of each batch this process's part of the loss.
+
+        Ends early at a loss that is no number: with others, each hears of it when the losses are added up.
+        """
+        losses = [0.0] * work.count
+        beside = work.beside or ((),) * len(batches)
+        for batch, place, others in zip(batches, work.places, beside, strict=True):
             with self._precision.context(model.device):
-                told = sized(self._encoder(model, batch.captions), batch)
-                loss = self.loss(model, batch, told, step, first)
-            losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise LossIsNan
-            self._scaler.scale(loss / len(batches)).backward()  # type: ignore[no-untyped-call]
-            first += batch.latents.shape[0]
+                told = sized(self._encoder(model, batch.captions, others), batch)
+                loss = self.loss(model, batch, told, step, place.first)
+            losses[place.number] = float(loss.detach()) * place.share
+            if not math.isfinite(losses[place.number]):
+                break
+            self._scaler.scale(loss * place.share / work.count).backward()  # type: ignore[no-untyped-call]
         return losses
 
     def loss(self, model: LoadedModel, batch: Batch, conditioning: Conditioning, step: int, first: int) -> Tensor:

@@ -25,19 +25,20 @@ class Row:
 
 def sheet(rows: Sequence[Row], columns: Sequence[str]) -> Image.Image:
     """A grid: a label over each column (in up to two lines) and beside each row."""
-    width = ROW_LABEL + len(columns) * (CELL + MARGIN) + MARGIN
+    font = _font(14)
+    side = max([ROW_LABEL, *(round(font.getlength(line)) + 2 * MARGIN for r in rows for line in r.label.split("\n"))])
+    width = side + len(columns) * (CELL + MARGIN) + MARGIN
     page = Image.new("RGB", (width, LABEL + len(rows) * (CELL + MARGIN) + MARGIN), PAPER)
     draw = ImageDraw.Draw(page)
-    font = _font(14)
     for i, text in enumerate(columns):
-        draw.multiline_text((ROW_LABEL + i * (CELL + MARGIN), 8), _two_lines(text, font), TEXT, font)
+        draw.multiline_text((side + i * (CELL + MARGIN), 8), _two_lines(text, font), TEXT, font)
     for j, row in enumerate(rows):
         top = LABEL + j * (CELL + MARGIN)
-        draw.text((MARGIN, top + CELL // 2 - 8), row.label, TEXT, font)
+        draw.multiline_text((MARGIN, top + CELL // 2 - 8), row.label, TEXT, font)
         for i, picture in enumerate(row.pictures):
             whole = CELL % picture.width == 0
             how = Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
-            page.paste(picture.convert("RGB").resize((CELL, CELL), how), (ROW_LABEL + i * (CELL + MARGIN), top))
+            page.paste(picture.convert("RGB").resize((CELL, CELL), how), (side + i * (CELL + MARGIN), top))
     return page
 
 

@@ -1,0 +1,73 @@
+"""What the runs' folders tell: for the list of all runs, also of those of another process. No torch here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_lab.errors import LoraLabError
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run as its folder tells it."""
+
+    id: str
+    name: str
+    state: str
+    """finished, stopped, interrupted or failed; under way (or waiting) in any program; else broken off."""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    val_loss: float | None = None
+    seconds: float | None = None
+    lora: str | None = None
+    error: str | None = None
+
+
+def list_runs(folder: Path) -> list[ListedRun]:
+    """All runs in a folder, the oldest first; what is no run, or cannot be read, is left out."""
+    try:
+        folders = sorted(path for path in folder.iterdir() if (path / "settings.json").is_file())
+    except OSError:
+        return []
+    return [_run(path) for path in folders]
+
+
+def _run(folder: Path) -> ListedRun:
+    from lora_lab.training import settings_file
+    from lora_lab.training.folder_lock import in_use
+
+    try:
+        name = settings_file.read(folder / "settings.json").settings.output_name
+    except LoraLabError:
+        name = ""
+    going = "under way" if in_use(folder) else "broken off"
+    started, last, ended = _events(folder / "events.jsonl")
+    return ListedRun(
+        id=folder.name, name=name, state=ended.get("reason", going),
+        step=int(ended.get("step") or last.get("step") or 0), steps=int(started.get("steps") or 0),
+        loss=ended.get("loss_average", last.get("loss_average")), val_loss=ended.get("val_loss_last"),
+        seconds=ended.get("seconds"), lora=ended.get("lora"), error=ended.get("error") or None,
+    )  # fmt: skip
+
+
+def _events(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The newest start, step and end; a run that went on after it had ended has an end before its newest start."""
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # cut off by a crash
+                if isinstance(event, dict):
+                    found[str(event.get("event"))] = event
+                    if event.get("event") == "RunStarted":
+                        found.pop("RunEnded", None)
+    except OSError:
+        pass
+    return found.get("RunStarted", {}), found.get("StepDone", {}), found.get("RunEnded", {})
