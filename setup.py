@@ -10,7 +10,10 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PAGE = ("style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js", "javascript/lora_lab_pictures.js")
+PAGE = (
+    "style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js", "javascript/lora_lab_blocks.js",
+    "javascript/lora_lab_pictures.js",
+)  # fmt: skip
 
 
 class BuildWithPage(build_py):

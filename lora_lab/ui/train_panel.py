@@ -18,7 +18,7 @@ from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus
-from lora_lab.ui import caption_view, presets_part, run_view, schedule_view, train_files, words
+from lora_lab.ui import blocks_panel, caption_view, presets_part, run_view, schedule_view, train_files, words
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.dataset_panel import scan_folder
 from lora_lab.ui.edge import Changes, Values, on
@@ -116,6 +116,8 @@ def _build_form() -> Fields:
     for group, heading in GROUPS.items():
         names = [s.name for s in TrainSettings.specs() if s.group == group and s.name not in FIRST]
         with gr.Accordion(heading, open=False, elem_id=f"lora_lab_train_group_{group}"):
+            if group == "blocks":
+                gr.HTML(blocks_panel.panel(), elem_id="lora_lab_train_blocks")
             widgets |= build_fields("train", names).widgets
     return Fields(widgets)
 
@@ -154,7 +156,9 @@ def plan(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
     except LoraLabError as error:
         html = tag("p", esc(str(error)), "lora-lab-todo")
     # The mark tells our JavaScript that its question is answered.
-    return {w.plan: tag("div", html, data_plan=time.monotonic_ns())}
+    info = context.host.current()
+    family = Family.SD1 if info is None else info.family
+    return {w.plan: tag("div", html, data_plan=time.monotonic_ns(), data_family=family.value)}
 
 
 def plan_html(settings: TrainSettings, context: UiContext) -> str:

@@ -140,3 +140,25 @@ def test_several_pictures_are_chosen_and_repaired(page: Any, host: TinyHost, tmp
     assert len(list((tmp_path / "set").rglob("*_flip.png"))) == 2
     assert picks.count() == 6
     assert chosen.count() == 2, "what was chosen stays chosen"
+
+
+def test_sliders_of_blocks_write_the_fields_and_follow_them(page: Any) -> None:
+    show(page, "Train")
+    page.click("#lora_lab_train_group_blocks .label-wrap")
+    u = page.locator('.lora-lab-blocks-shape[data-for="sd1"]')
+    u.wait_for()
+    assert u.locator("input[type=range]").count() == 12 + 1 + 12 + 1
+    assert page.locator('.lora-lab-blocks-shape[data-for="sdxl"]').is_hidden()
+
+    u.get_by_label("IN04", exact=True).fill("0.5")
+    assert page.input_value(box("train", "down_lr_weight")) == "1,1,1,1,0.5,1,1,1,1,1,1,1"
+    page.get_by_role("button", name="OUT", exact=True).click()
+    assert page.input_value(box("train", "down_lr_weight")) == ",".join(["0"] * 12)
+    assert page.input_value(box("train", "mid_lr_weight")) == "0"
+    assert page.input_value(box("train", "up_lr_weight")) == ""
+
+    page.fill(box("train", "up_lr_weight"), "sine+.25")
+    page.wait_for_function("document.querySelector('[data-for=sd1] [aria-label=OUT11]').value === '1.25'")
+    page.fill(box("train", "unet_lr"), "1e-4")
+    u.get_by_label("BASE", exact=True).fill("0.25")
+    assert page.input_value(box("train", "text_encoder_lr")) == "0.000025"
