@@ -159,10 +159,8 @@ def set_up(
     with turns.training() as model:
         adapter = _adapter(settings, model, plan)
         chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
-    reading = (info.identity, clip_skip, chosen.name)
-    cache = cache_for(settings, reading, host.paths().data_dir / "text_states")
-    learns = plan.trains("text_encoder")
-    encoder = CaptionEncoder(settings, clip_skip, learns=learns, moving=material.moving, cache=cache)
+    cache = cache_for(settings, (info.identity, clip_skip, chosen.name), host.paths().data_dir / "text_states")
+    encoder = _encoder(settings, clip_skip, plan, material, cache)
     stepper = Stepper(settings, plan, adapter, chosen, encoder, team)
     team.check_same(facts_of(settings, plan, material.fingerprint, info, stepper.parameters))
     check_space(checked.outputs, settings, plan, stepper.parameters)
@@ -186,6 +184,13 @@ def set_up(
         average=LossAverage(plan.batches_per_epoch, () if stood is None else stood.losses),
         team=team,
     )
+
+
+def _encoder(
+    settings: TrainSettings, clip_skip: int, plan: Plan, material: Material, cache: TextCache | None
+) -> CaptionEncoder:
+    learns = plan.trains("text_encoder")
+    return CaptionEncoder(settings, clip_skip, learns=learns, moving=material.moving, cache=cache)
 
 
 def _same_data(stood: Standing, plan: Plan, material: Material) -> Iterator[Event]:

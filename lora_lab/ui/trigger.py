@@ -17,6 +17,8 @@ def trigger_of(settings: TrainSettings) -> str:
     A folder's name stands in for a missing caption. A dataset of several concepts has several triggers: none is
     proposed then.
     """
+    if settings.dataset_config or settings.in_json:
+        return ""  # their captions are not looked for below a folder
     return _first_tag(settings.train_data_dir, settings.caption_extension, settings.caption_prefix)
 
 
