@@ -33,12 +33,12 @@ from lora_lab.training.events import (
 from lora_lab.training.setup import Session, set_up
 from lora_lab.training.snapshots import Keeper
 from lora_lab.training.state_keeper import StateKeeper
-from lora_lab.training.step import LossIsNan
+from lora_lab.training.step import LossIsNan, StepResult
 from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import BatchPlan
-    from lora_lab.host.base import Host
+    from lora_lab.host.base import Host, LoadedModel
     from lora_lab.training.prepare import Checked
     from lora_lab.training.state import State
 
@@ -157,10 +157,7 @@ class Trainer:
                 continue
             self._waiting = False
             yield from done
-            warning = session.encoder.take_warning()
-            if warning:
-                yield Warned(warning)
-            yield from (Warned(text) for text in (self._states.warnings() if self._states else ()))
+            yield from self._notes(done)
             every = self._checked.settings.validate_every_n_steps
             if every and pending and self._step % every == 0:
                 yield from self._validate()
@@ -181,10 +178,11 @@ class Trainer:
             while pending:
                 began = time.monotonic()
                 self._must_stop()
-                batches, work = session.work(pending[0], stop=self._wish != "finished")
-                result = session.stepper.step(model, batches, self._step + 1, work)
+                result = self._one_step(model, pending)
                 pending.popleft()
                 self._step += 1
+                if result is None:
+                    continue
                 for loss in result.losses:
                     session.average.add(loss)
                 if result.stop:
@@ -209,6 +207,27 @@ class Trainer:
                 if session.turns.over or self._must_stop() or (every and self._step % every == 0):
                     break
         return done
+
+    def _one_step(self, model: LoadedModel, pending: deque[list[BatchPlan]]) -> StepResult | None:
+        """The next step; None when its loss was no number, which single steps are forgiven: nothing was changed."""
+        session = self._need_session()
+        batches, work = session.work(pending[0], stop=self._wish != "finished")
+        try:
+            return session.stepper.step(model, batches, self._step + 1, work)
+        except LossIsNan:
+            if not self._team.alone or not session.health.skip():
+                raise
+            return None
+
+    def _notes(self, done: list[StepDone]) -> Iterator[Event]:
+        """What there is to say about the steps of a turn, each thing once."""
+        session = self._need_session()
+        for event in done:
+            told = session.health.watch(event.loss_average, session.stepper.sizes(), event.seconds_per_step)
+            yield from (Warned(text) for text in told)
+        told_more = (session.encoder.take_warning(), session.health.take_skipped(self._step))
+        yield from (Warned(text) for text in told_more if text)
+        yield from (Warned(text) for text in (self._states.warnings() if self._states else ()))
 
     def _after_epoch(self, epoch: int) -> Iterator[Event]:
         """What an epoch ends with: save first, then measure, then draw."""

@@ -22,6 +22,7 @@ from lora_lab.training.block_sizes import block_sizes
 from lora_lab.training.conditioning import CaptionEncoder
 from lora_lab.training.drawing import Previews
 from lora_lab.training.events import Event, Progress, RunStarted, Warned
+from lora_lab.training.health import Health
 from lora_lab.training.material import Material, gather
 from lora_lab.training.metadata import Origin, RunFacts, new_session_id
 from lora_lab.training.outputs import check_outputs, check_space
@@ -58,6 +59,11 @@ class Session:
     precision: Precision
     text_cache: TextCache | None = None
     speed: Speed = field(default_factory=Speed)
+    health: Health = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Watch it under its optimizer's name."""
+        self.health = Health(self.origin.settings.optimizer_type)
     team: Team = ALONE
 
     @property

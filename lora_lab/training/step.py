@@ -163,6 +163,10 @@ class Stepper:
         weights = snr_weights(draw.timesteps, alphas, self._loss, kind)
         return objective.combine(losses, batch.weights, weights)
 
+    def sizes(self) -> dict[str, float]:
+        """The d that an adaptive optimizer has found for each group; empty for others."""
+        return {group["name"]: float(group["d"]) for group in self.optimizer.param_groups if "d" in group}
+
     def settle(self) -> None:
         """Put in place what is saved, drawn and validated with: for schedule-free optimizers their average."""
         settle(self.optimizer, averaged=True)
