@@ -66,7 +66,7 @@ def test_presets_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pat
     ("text", "says"),
     [
         ('pretrained_model_name_or_path = "nowhere.safetensors"\ntrain_data_dir = "a"', "the file names is not here"),
-        ('optimizer_type = "Made.Up"\nxformers = true', "cannot be had: optimizer_type"),
+        ('network_dim = 100000\nxformers = true', "cannot be had: network_dim"),
     ],
 )
 def test_a_run_that_would_be_another_one_is_refused(

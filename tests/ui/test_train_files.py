@@ -111,10 +111,10 @@ def test_files_of_others_are_shown_and_what_became_of_their_keys_is_told(shown: 
 
 def test_what_would_change_the_run_is_marked(shown: Tab, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_text("xformers = true\noptimizer_type = 'Made.<b>Up'\nwandb_api_key = 'x'", encoding="utf-8")
+    path.write_text("xformers = true\nloss_type = 'made <b>up'\nwandb_api_key = 'x'", encoding="utf-8")
     told = load(shown, path)[shown.panels.train.files.told]
     assert told.count("lora-lab-refused") == 1
-    assert "<b>Up" not in told
+    assert "<b>up" not in told
 
 
 def test_a_dataset_config_is_kept_and_the_rest_of_the_form_stays(shown: Tab) -> None:

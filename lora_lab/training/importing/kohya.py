@@ -111,10 +111,12 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a file really says: empty texts and lists, and zeros that mean none, are taken as not said."""
     takes = {name for name, spec in names().items() if spec.minimum is not None and spec.minimum <= 0}
     zero = ZERO_IS_UNSET - takes
+    texts = {name for name, spec in names().items() if spec.kind in ("text", "folder", "lines")}
     return {
         name: value
         for name, value in values.items()
-        if not (value is None or (isinstance(value, str) and value.strip() in ("", "None")) or value in ([], ()))
+        if not (value is None or value in ([], ()) or (isinstance(value, str) and not value.strip()))
+        and not (value == "None" and name not in texts)
         and not (name in zero and _is_zero(value))
     }
 
