@@ -188,6 +188,7 @@ def test_bad_values_are_one_clear_line(values: dict[str, Any], says: str) -> Non
         ({"validation_split": 0.1, "validation_data_dir": "x"}, "both hold pictures out"),
         ({"caption_separator": ""}, "caption_separator is empty"),
         ({"cache_text_encoder_outputs": True}, "cannot be cached while it is trained"),
+        ({"cache_text_encoder_outputs": True, "text_encoder_lr": 0, "text_encoder_lr2": 1e-5}, "while it is trained"),
         ({"cache_text_encoder_outputs": True, "network_train_unet_only": True}, "shuffle_caption gives tags another"),
         ({"min_bucket_reso": 1024, "max_bucket_reso": 512}, "min_bucket_reso 1024 is above"),
         ({"resolution": 128}, "min_bucket_reso 256 is above the resolution 128"),

@@ -35,7 +35,7 @@ def check_text_cache(settings: TrainSettings, options: DatasetOptions) -> None:
     """
     if not caches_text(settings):
         return
-    if any(group.name == "text_encoder" for group in groups_of(settings)):
+    if any(group.name.startswith("text_encoder") for group in groups_of(settings)):
         what = "the text encoder's outputs cannot be cached while it is trained"
         raise SettingsError(what, remedy="set network_train_unet_only, or switch cache_text_encoder_outputs off")
     moving = {
