@@ -84,6 +84,7 @@ def export(settings: TrainSettings, target: Target, prompts_name: str = "") -> E
     if prompts:
         options["sample_prompts"] = prompts_name
     options |= pack(whole) | {"sdpa": True}
+    kept |= _network(whole, options, lacking)
     if "max_train_epochs" in kept:
         kept.setdefault("max_train_steps", None)
     back = replace(plain, **kept)
@@ -123,6 +124,20 @@ def _has(spec: FieldSpec, value: object) -> bool:
     if value in OTHER_CHOICES.get(spec.name, ()):
         return False
     return spec.name in OPTIONS or spec.name in NAMES or spec.name == "text_encoder_lr2"
+
+
+def _network(whole: TrainSettings, options: Mapping[str, Any], lacking: list[str]) -> dict[str, Any]:
+    """How the kind of network reads from kohya's two options: some settings are written out, some kinds change."""
+    said = {n: options[n] for n in ("network_module", "network_args", "network_dim", "network_alpha") if n in options}
+    found = kohya.take(Reading(said))
+    names = {spec.name for spec in TrainSettings.specs() if str(spec.group) == "kinds" and spec.name not in OPTIONS}
+    for spec in TrainSettings.specs():
+        value = getattr(whole, spec.name)
+        theirs = getattr(found.settings, spec.name)
+        if spec.name in names and value not in (spec.default, theirs):
+            lacking.append(f"{spec.name} is {theirs} in kohya's scripts, not {value}")
+    names |= set(found.values) - said.keys()
+    return {name: getattr(found.settings, name) for name in names}
 
 
 def _rates(settings: TrainSettings) -> dict[str, Any]:
