@@ -86,7 +86,7 @@ class Adapter:
             file: for the sentence of an error.
 
         Raises:
-            AdapterFileError: it is for another model (which site, which sizes), or of a kind not supported.
+            AdapterFileError: it is for another model (which site, which sizes), or of a kind that is not known.
         """
         return cls(pieces_from_tensors(sites, tensors, file))
 
@@ -118,7 +118,7 @@ class Adapter:
 
     def to(self, device: torch.device | str) -> Adapter:
         """Move all parameters (they stay the same objects, so an optimizer keeps them); returns itself."""
-        for parameter in self.parameters():
+        for parameter in (p for piece in self.pieces for p in piece.held):
             parameter.data = parameter.data.to(device)
             if parameter.grad is not None:
                 parameter.grad.data = parameter.grad.data.to(device)
@@ -137,13 +137,18 @@ class Adapter:
         new = {site.name: site for site in sites}
         for piece in self.pieces:
             old, site = piece.site, new.get(piece.site.name)
-            if site is None or (site.in_features, site.out_features) != (old.in_features, old.out_features):
+            if site is None or _shape(site) != _shape(old):
                 raise AdapterFileError(
                     f"the model has no site {old.name} of {old.in_features} to {old.out_features} any more",
                     remedy="load the checkpoint that this adapter was made for",
                 )
         for piece in self.pieces:
             piece.site = new[piece.site.name]
+
+    def limit_norms(self, most: float) -> None:
+        """kohya's scale_weight_norms: shrink every piece whose delta's norm is above `most`."""
+        for piece in self.pieces:
+            piece.limit(most)
 
     # On the model and off it.
 
@@ -290,3 +295,7 @@ class Adapter:
         return {
             block: float(table[0, i]) if same[i] else table[:, i].contiguous() for i, block in enumerate(self.blocks)
         }
+
+
+def _shape(site: Site) -> tuple[str, int, int, tuple[int, int]]:
+    return site.kind, site.in_features, site.out_features, site.kernel

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from lora_lab.network.lean import Kept, again, keep
-from lora_lab.network.piece import PLAIN, Geometry, Piece, geometry, per_sample
+from lora_lab.network.piece import PLAIN, Geometry, Piece, geometry, per_sample, ratio
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
 from lora_lab.network.sizes import Size
@@ -28,24 +28,32 @@ from lora_lab.network.sizes import Size
 class LoraPiece(Piece):
     """A pair of factors: `down` (dim, in) and `up` (out, dim); at a convolution `down` has its kernel and `up` 1x1."""
 
+    NAMES = frozenset({"alpha", "lora_down.weight", "lora_up.weight"})
+    """On disk."""
+
     def __init__(self, site: Site, down: Tensor, up: Tensor, alpha: float, how: Recipe = PLAIN) -> None:
         """
         Args:
             alpha: as it stands in the file: what is added is alpha / dim times the product.
         """
         super().__init__(site, how)
-        self.down = nn.Parameter(down)
+        self.down = nn.Parameter(down, requires_grad=how.algo != "lora-fa")
         self.up = nn.Parameter(up)
         self.alpha = alpha
 
     @classmethod
     def fresh(cls, site: Site, size: Size, how: Recipe, generator: torch.Generator) -> LoraPiece:
-        """Down drawn as kaiming_uniform(a=sqrt 5) draws, from a CPU generator; up zero, so that the delta is zero."""
+        """Down drawn as kaiming_uniform(a=sqrt 5) draws (LoRA-FA: normally), from a CPU generator; up zero, so that
+        the delta is zero."""
         tail = () if site.kind == "linear" else (1, 1)
         kernel = () if site.kind == "linear" else site.kernel
         fan_in = site.in_features * math.prod(kernel)
         bound = 1 / math.sqrt(fan_in)  # sqrt(3) * gain / sqrt(fan_in) with gain = sqrt(2 / (1 + 5))
-        down = torch.empty(size.dim, site.in_features, *kernel).uniform_(-bound, bound, generator=generator)
+        down = torch.empty(size.dim, site.in_features, *kernel)
+        if how.algo == "lora-fa":
+            down.normal_(0, math.sqrt(2 / (site.in_features + size.dim)), generator=generator)
+        else:
+            down.uniform_(-bound, bound, generator=generator)
         up = torch.zeros(site.out_features, size.dim, *tail)
         alpha = size.strength * (math.sqrt(size.dim) if how.rs_lora else 1.0)
         return cls(site, down.to(site.device), up.to(site.device), alpha, how)
@@ -62,7 +70,12 @@ class LoraPiece(Piece):
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
-        """Down, up."""
+        """Down, up; of a LoRA-FA (arXiv 2308.03303) up alone."""
+        return (self.down, self.up) if self.down.requires_grad else (self.up,)
+
+    @property
+    def held(self) -> tuple[nn.Parameter, ...]:
+        """See `Piece.held`."""
         return self.down, self.up
 
     def tensors(self) -> dict[str, Tensor]:
@@ -92,6 +105,16 @@ class LoraPiece(Piece):
             shape[0], shape[axis] = inner.shape[0], self.dim
             inner = inner * keep.to(inner.dtype).view(shape) / (1 - self.how.rank_dropout)
         return inner
+
+    def limit(self, most: float) -> None:
+        """See `Piece.limit`: both factors shrink alike, as in kohya's networks.lora."""
+        with torch.no_grad():
+            up, down = self.up.flatten(1), self.down.flatten(1)
+            squared = ((up.T @ up) * (down @ down.T)).sum().clamp(min=0)
+            kept = ratio(squared.sqrt() * self.scale, most)
+            if kept != 1.0:
+                up.mul_(kept**0.5)
+                down.mul_(kept**0.5)
 
     def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
         """See `Piece.add`: into the layer's own output, wherever autograd allows."""

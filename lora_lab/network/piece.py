@@ -46,6 +46,11 @@ class Piece(ABC):
     def parameters(self) -> tuple[nn.Parameter, ...]:
         """What is trained."""
 
+    @property
+    def held(self) -> tuple[nn.Parameter, ...]:
+        """What lies on the device: what is trained, and what is frozen beside it."""
+        return self.parameters
+
     @abstractmethod
     def delta(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """What full strength adds to the layer's output.
@@ -58,6 +63,11 @@ class Piece(ABC):
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """Suffix on disk -> tensor, with the alpha: ``lora_down.weight`` and so on. Detached, not copied."""
+
+    def limit(self, most: float) -> None:
+        """Shrink the piece so that its delta's norm is at most `most` (kohya's scale_weight_norms, called after each
+        step); a kind that has no such limit stays as it is."""
+        return
 
     def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
         """The layer's output with `strength` times the delta. A kind may have a faster way that says the same."""
@@ -104,3 +114,9 @@ def per_sample(strength: Tensor, like: Tensor) -> Tensor:
         )
     rows = strength.to(like.dtype)
     return (rows if rounds == 1 else rows.repeat(rounds)).view(-1, *([1] * (like.dim() - 1)))
+
+
+def ratio(norm: Tensor, most: float) -> float:
+    """kohya's limit on norms: how much is kept of a delta of this norm (its networks/lora.py)."""
+    held = max(float(norm), most / 2)
+    return min(held, most) / held

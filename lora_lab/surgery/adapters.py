@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lora_lab.errors import AdapterFileError
 from lora_lab.families import Family
+from lora_lab.network.deltas import Delta, Kind, delta, factors, kind_of, needs_base, rank_of
 from lora_lab.network.streams import TensorFile
 from lora_lab.surgery import places
-from lora_lab.surgery.deltas import Delta, Kind, delta, factors, kind_of, needs_base, rank_of
 from lora_lab.surgery.layouts import family_of, split_key
 from lora_lab.surgery.lowrank import product_norm
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lora_lab.errors import AdapterFileError, SettingsError
+from lora_lab.network.deltas import Kind
 from lora_lab.surgery.adapters import AdapterReader, SiteEntry
-from lora_lab.surgery.deltas import Kind
 from lora_lab.surgery.lowrank import energy_of
 from lora_lab.surgery.metadata import inherited, recipe
 from lora_lab.surgery.outcome import Outcome, Progress, Tally, silent

@@ -14,9 +14,9 @@ from torch import Tensor
 from lora_lab.errors import AdapterFileError, SettingsError
 from lora_lab.families import Family
 from lora_lab.network import names
+from lora_lab.network.deltas import Kind
 from lora_lab.surgery.adapters import AdapterReader, SiteEntry
 from lora_lab.surgery.bake import folded
-from lora_lab.surgery.deltas import Kind
 from lora_lab.surgery.layouts import diffusers_key
 from lora_lab.surgery.lowrank import energy_of
 from lora_lab.surgery.metadata import inherited, recipe, source_entry

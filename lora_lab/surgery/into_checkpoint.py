@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from lora_lab.errors import AdapterFileError, CheckpointError, SettingsError
+from lora_lab.network.deltas import Kind
 from lora_lab.network.header import TensorSpec
 from lora_lab.network.streams import TensorFile, TensorWriter, check_output
 from lora_lab.surgery.adapters import SiteEntry
 from lora_lab.surgery.checkpoints import CheckpointReader
-from lora_lab.surgery.deltas import Kind
 from lora_lab.surgery.extract import ROUNDING
 from lora_lab.surgery.lowrank import energy_of
 from lora_lab.surgery.metadata import RECIPE, read_recipe, recipe, source_entry

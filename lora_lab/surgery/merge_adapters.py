@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from lora_lab.errors import AdapterFileError, SettingsError
+from lora_lab.network.deltas import Kind
 from lora_lab.surgery.adapters import SiteEntry
 from lora_lab.surgery.checkpoints import CheckpointReader
 from lora_lab.surgery.compress import Compression, Compressor, dim_metadata, note_dropped
-from lora_lab.surgery.deltas import Kind
 from lora_lab.surgery.lowrank import energy_of
 from lora_lab.surgery.metadata import card, recipe
 from lora_lab.surgery.mixing import dare, ties

@@ -11,9 +11,9 @@ from math import prod
 from pathlib import Path
 
 from lora_lab.errors import AdapterFileError, SettingsError
+from lora_lab.network.deltas import Kind
 from lora_lab.surgery.adapters import AdapterReader, SiteEntry
 from lora_lab.surgery.compress import Compression, Compressor, dim_metadata, note_dropped
-from lora_lab.surgery.deltas import Kind
 from lora_lab.surgery.metadata import inherited, recipe, source_entry
 from lora_lab.surgery.outcome import Outcome, Progress, Tally, silent
 from lora_lab.surgery.places import block_of

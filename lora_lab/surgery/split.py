@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from lora_lab.errors import AdapterFileError, SettingsError
+from lora_lab.network.deltas import Kind
 from lora_lab.surgery.adapters import AdapterReader
-from lora_lab.surgery.deltas import Kind
 from lora_lab.surgery.metadata import inherited, recipe, source_entry
 from lora_lab.surgery.outcome import Outcome, Progress, Tally, silent
 from lora_lab.surgery.spool import Spool

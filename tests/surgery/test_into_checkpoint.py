@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lora_lab.errors import AdapterFileError, CheckpointError, OutputError, SettingsError
 from lora_lab.families import Family
+from lora_lab.network import deltas
 from lora_lab.network.header import spec_of
 from lora_lab.network.streams import TensorFile
-from lora_lab.surgery import deltas, places
+from lora_lab.surgery import places
 from lora_lab.surgery.into_checkpoint import MergeRequest, merge_into_checkpoint, unmerge
 from lora_lab.surgery.uses import AdapterUse, parse_use, vector
 from tests.surgery.test_extract import merged

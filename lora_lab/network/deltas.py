@@ -167,6 +167,24 @@ def delta(kind: Kind, tensors: Tensors, base: Tensor | None, site: str) -> Delta
     return Delta(found, bias)
 
 
+def change(kind: Kind, tensors: Tensors, base: Tensor) -> Tensor:
+    """What is added to the weight before DoRA's lengths, with as many numbers as `base`; unchecked, differentiable."""
+    return _WAYS[kind](tensors, base)
+
+
+def kronecker(tensors: Tensors) -> tuple[Tensor, Tensor]:
+    """LoKr's two matrices, the second as (b, d) or with a kernel behind, the scale in the first: their Kronecker
+    product is the delta."""
+    t = {name: tensor.float() for name, tensor in tensors.items()}
+    scale = scale_of(tensors, rank_of(Kind.LOKR, {name: tuple(x.shape) for name, x in t.items()}))
+    one = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
+    if "lokr_w2" in t:
+        return scale * one, t["lokr_w2"]
+    if "lokr_t2" in t:
+        return scale * one, _tucker(t["lokr_t2"], t["lokr_w2_a"], t["lokr_w2_b"])
+    return scale * one, t["lokr_w2_a"] @ t["lokr_w2_b"].flatten(1)
+
+
 def _has_bias(kind: Kind, tensors: Tensors) -> bool:
     return ("b_norm" if kind is Kind.NORM else "diff_b") in tensors
 
@@ -208,16 +226,8 @@ def _loha(tensors: Tensors, base: Tensor | None) -> Tensor:
 
 
 def _lokr(tensors: Tensors, base: Tensor | None) -> Tensor:
-    t = {name: tensor.float() for name, tensor in tensors.items()}
-    scale = scale_of(tensors, rank_of(Kind.LOKR, {name: tuple(x.shape) for name, x in t.items()}))
-    one = t["lokr_w1"] if "lokr_w1" in t else t["lokr_w1_a"] @ t["lokr_w1_b"]
-    if "lokr_w2" in t:
-        two = t["lokr_w2"]
-    elif "lokr_t2" in t:
-        two = _tucker(t["lokr_t2"], t["lokr_w2_a"], t["lokr_w2_b"])
-    else:
-        two = t["lokr_w2_a"] @ t["lokr_w2_b"].flatten(1)
-    return scale * torch.kron(one.reshape([*one.shape, *[1] * (two.dim() - 2)]), two.contiguous())
+    one, two = kronecker(tensors)
+    return torch.kron(one.reshape([*one.shape, *[1] * (two.dim() - 2)]), two.contiguous())
 
 
 def _full(tensors: Tensors, base: Tensor | None) -> Tensor:
@@ -237,8 +247,10 @@ def _ia3(tensors: Tensors, base: Tensor | None) -> Tensor:
 
 
 def _new_glora(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """LyCORIS has turned the names of both pairs round once: b1 is (out, r) now, and was (r, in)."""
-    return shapes["b1.weight"][1] == shapes["b2.weight"][0]
+    """LyCORIS has turned the names of both pairs round once: b1 is (out, r) now, and was (r, in), which is the order
+    that the webui reads. In a square layer both fit, but a rank is smaller than a layer."""
+    first, second = shapes["b1.weight"], shapes["b2.weight"]
+    return first[1] == second[0] and first[0] >= second[0]
 
 
 def _glora(tensors: Tensors, base: Tensor | None) -> Tensor:
@@ -262,9 +274,10 @@ def _rotations(tensors: Tensors, out_features: int) -> Tensor:
     blocks = tensors["oft_blocks"].float()
     q = blocks - blocks.transpose(-1, -2)
     limit = float(tensors["alpha"]) * out_features if "alpha" in tensors else 0.0
-    norm = float(q.norm()) + 1e-8
-    if 0 < limit < norm:
-        q = q * (limit / norm)
+    if limit > 0:
+        norm = q.norm() + 1e-8
+        if limit < float(norm.detach()):
+            q = q * (limit / norm)
     eye = torch.eye(q.shape[-1], device=q.device)
     rotations: Tensor = (eye + q) @ torch.linalg.inv(eye - q)
     return rotations

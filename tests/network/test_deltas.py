@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lab.errors import AdapterFileError
-from lora_lab.surgery.deltas import Kind, delta, factors, kind_of, needs_base, rank_of
+from lora_lab.network.deltas import Kind, delta, factors, kind_of, needs_base, rank_of
 
 lycoris = pytest.importorskip("lycoris.modules", reason="lycoris-lora is not installed")
 
