@@ -55,21 +55,30 @@ class Adapter:
 
     @classmethod
     def create(
-        cls, sites: Sequence[Site], *, sizes: Sizes | Size, how: Recipe = PLAIN, generator: torch.Generator
+        cls,
+        sites: Sequence[Site],
+        *,
+        sizes: Sizes | Size,
+        how: Recipe | Callable[[Site], Recipe] = PLAIN,
+        generator: torch.Generator,
     ) -> Adapter:
         """A fresh adapter, whose delta is zero.
 
         Args:
             sites: from `find_sites`, in its order: the same generator gives the same tensors in every layout.
             sizes: rank and alpha of each site's piece; a site whose size is None gets no piece.
-            how: the kind and its options.
+            how: the kind and its options, everywhere or of each site.
             generator: on the CPU.
 
         Raises:
             SettingsError: no site is left, or a size that makes no adapter.
         """
         ask = checked(sizes)
-        pieces = [fresh(site, size, how, generator) for site in sites if (size := ask(site)) is not None]
+        pieces = [
+            fresh(site, size, how if isinstance(how, Recipe) else how(site), generator)
+            for site in sites
+            if (size := ask(site)) is not None
+        ]
         if not pieces:
             raise SettingsError("there is nothing to train", remedy="train the UNet, the text encoder or both")
         return cls(pieces)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lora_lab.errors import SettingsError
-from lora_lab.network.sites import Site
+
+if TYPE_CHECKING:
+    from lora_lab.network.sites import Site
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Size:
         return self.alpha or float(self.dim)
 
 
-Sizes = Callable[[Site], "Size | None"]
+Sizes = Callable[["Site"], "Size | None"]
 """The size of a site's piece; None for a site that gets none."""
 
 

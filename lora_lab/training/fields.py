@@ -15,7 +15,8 @@ Kind = Literal["bool", "int", "float", "text", "folder", "choice", "list", "size
 `numbers` a text of numbers with commas between, or the name of a curve."""
 
 Group = Literal[
-    "dataset", "buckets", "captions", "latents", "network", "blocks", "learning", "noise", "speed", "output", "previews"
+    "dataset", "buckets", "captions", "latents", "network", "kinds", "blocks", "learning", "noise", "speed", "output",
+    "previews",
 ]
 """Which part of the form a setting stands in."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lab import __version__
 from lora_lab.families import Family
+from lora_lab.training import network_words
 from lora_lab.training.block_rules import block_args
 from lora_lab.training.optimizer_kinds import given_args, kind_of
 from lora_lab.training.plan import Plan
@@ -119,11 +120,11 @@ class Origin:
             "new_sd_model_hash": info.sha256 or self.run.full_hash,
             "v2": info.family is Family.SD2,
             "base_model_version": base_model_version(info),
-            "network_module": "networks.lora",
+            "network_module": network_words.module(s),
             "network_dim": s.network_dim,
             "network_alpha": s.network_alpha or float(s.network_dim),
             "network_dropout": s.network_dropout or None,
-            **({"network_args": arguments} if (arguments := block_args(s)) else {}),
+            **({"network_args": arguments} if (arguments := {**network_words.arguments(s), **block_args(s)}) else {}),
             "clip_skip": self.run.clip_skip if info.family is Family.SD1 else None,
             "max_token_length": s.max_token_length,
         }
@@ -150,7 +151,7 @@ class Origin:
             "lr_scheduler_num_cycles": s.lr_scheduler_num_cycles,
             "lr_warmup_steps": self.plan.warmup_steps,
             "max_grad_norm": s.max_grad_norm,
-            "scale_weight_norms": None,
+            "scale_weight_norms": s.scale_weight_norms,
         }
 
     def _loss_values(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from lora_lab.errors import SettingsError
 from lora_lab.families import BASE, Family, Part
 from lora_lab.network.block_words import chosen
 from lora_lab.training.groups import Group, RateGroup, rate_groups
+from lora_lab.training.kinds import trains_text
 from lora_lab.training.optimizer_kinds import kind_of, parse_args
 from lora_lab.training.schedules import Shape
 from lora_lab.training.settings import TrainSettings
@@ -164,7 +165,7 @@ def groups_of(settings: TrainSettings) -> tuple[Group, ...]:
             return own
         return usual if settings.learning_rate is None else settings.learning_rate
 
-    without_text = settings.network_train_unet_only
+    without_text = settings.network_train_unet_only or not trains_text(settings)
     if settings.train_blocks:
         without_text = without_text or BASE not in chosen(settings.train_blocks)
     text = 0.0 if without_text else rate(settings.text_encoder_lr, kind.text_encoder_lr)

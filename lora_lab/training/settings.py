@@ -18,12 +18,14 @@ from lora_lab.training.field_blocks import BlockFields
 from lora_lab.training.field_captions import CaptionFields
 from lora_lab.training.field_data import DataFields
 from lora_lab.training.field_family import FamilyFields
+from lora_lab.training.field_kinds import KindFields
 from lora_lab.training.field_learning import LearningFields
 from lora_lab.training.field_network import NetworkFields
 from lora_lab.training.field_noise import NoiseFields
 from lora_lab.training.field_output import OutputFields
 from lora_lab.training.field_speed import SpeedFields
 from lora_lab.training.fields import FieldSpec, spec_of
+from lora_lab.training.network_args import folded
 from lora_lab.training.values import parse
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings(
-    OutputFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, BlockFields, NetworkFields, CaptionFields,
+    OutputFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, BlockFields, KindFields, NetworkFields,
+    CaptionFields,
     DataFields,
 ):  # fmt: skip
     """Everything a person may choose for a run. Frozen: what is worked out from it stands in a `Plan`.
@@ -67,7 +70,7 @@ class TrainSettings(
                 or out of its range.
         """
         known: dict[str, Any] = {}
-        for name, value in two_rates(values).items():
+        for name, value in folded(two_rates(values), own_name).items():
             spec = cls.spec(name)
             if spec.name in known:
                 raise SettingsError(f"{spec.name} is given twice", remedy=f"leave out {name}")
@@ -116,6 +119,11 @@ def two_rates(values: Mapping[str, Any]) -> Mapping[str, Any]:
         raise SettingsError(what, remedy="give one, or two for the two text encoders of SDXL")
     more = {"text_encoder_lr2": rates[1]} if len(rates) == 2 and rates[0] != rates[1] else {}
     return {**values, "text_encoder_lr": rates[0], **more}
+
+
+def own_name(name: str) -> str | None:
+    """A setting's own name, for it or an alias of it; None if there is no such setting."""
+    return next((s.name for s in TrainSettings.specs() if name == s.name or name in s.aliases), None)
 
 
 def unknown(name: str) -> SettingsError:

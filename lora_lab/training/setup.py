@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 from lora_lab.errors import TrainingError
 from lora_lab.families import Family
 from lora_lab.network.adapter import Adapter
-from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site, find_sites
-from lora_lab.network.sizes import Size
-from lora_lab.training import objective, precision
+from lora_lab.training import kinds, objective, precision
 from lora_lab.training.alike import facts_of
 from lora_lab.training.averages import LossAverage, Speed
 from lora_lab.training.block_sizes import block_sizes
@@ -165,12 +163,14 @@ def set_up(
     with turns.training() as model:
         adapter = _adapter(settings, model, plan)
         chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
+    for text in kinds.size_warnings(adapter.sites, kinds.sizes_of(settings), settings.algo):
+        yield Warned(text)
     cache = cache_for(settings, (info.identity, clip_skip, chosen.name), host.paths().data_dir / "text_states")
     encoder = _encoder(settings, clip_skip, plan, material, cache)
     stepper = Stepper(settings, plan, adapter, chosen, encoder, team)
     team.check_same(facts_of(settings, plan, material.fingerprint, info, stepper.parameters))
     check_space(checked.outputs, settings, plan, stepper.parameters)
-    turns.adapter, turns.fit = adapter, _Fit(adapter, plan)
+    turns.adapter, turns.fit = adapter, _Fit(adapter, plan, settings)
     optimizer = f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}"
     if before is not None:
         stepper.restore(before.learning, before.adapter)
@@ -216,27 +216,28 @@ def _same_data(stood: Standing, plan: Plan, material: Material) -> Iterator[Even
 
 
 def _adapter(settings: TrainSettings, model: LoadedModel, plan: Plan) -> Adapter:
-    """A fresh adapter on the parts that are trained; alpha 0 means dim."""
+    """A fresh adapter on the layers that are trained."""
     generator = objective.generator_for("adapter", plan.seed)
-    size = Size(settings.network_dim, settings.network_alpha)
-    how = Recipe(dropout=settings.network_dropout)
-    sizes = block_sizes(settings, model.info.family, size)
-    return Adapter.create(_sites(model, plan), sizes=sizes, how=how, generator=generator)
+    sites, how = _sites(model, plan, settings), kinds.recipes_of(settings)
+    sizes = block_sizes(settings, model.info.family, kinds.sizes_of(settings))
+    return Adapter.create(sites, sizes=sizes, how=how, generator=generator)
 
 
-def _sites(model: LoadedModel, plan: Plan) -> tuple[Site, ...]:
-    return find_sites(model.unet, model.text_encoders, model.info.family, model.layout, plan.parts)
+def _sites(model: LoadedModel, plan: Plan, settings: TrainSettings) -> tuple[Site, ...]:
+    reach = kinds.reach_of(settings)
+    return find_sites(model.unet, model.text_encoders, model.info.family, model.layout, plan.parts, reach)
 
 
 class _Fit:
     """Moves the adapter to the modules of a model that the host has built anew."""
 
-    def __init__(self, adapter: Adapter, plan: Plan) -> None:
+    def __init__(self, adapter: Adapter, plan: Plan, settings: TrainSettings) -> None:
         self._adapter = adapter
         self._plan = plan
+        self._settings = settings
 
     def __call__(self, model: LoadedModel) -> None:
         mine = {id(site.anchor) for site in self._adapter.sites[:1] + self._adapter.sites[-1:]}
         if mine <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}:
             return
-        self._adapter.rebind(_sites(model, self._plan))
+        self._adapter.rebind(_sites(model, self._plan, self._settings))

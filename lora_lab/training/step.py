@@ -177,7 +177,7 @@ class Stepper:
         self._adapter.freeze("text_encoder", "text_encoder_2")
 
     def _update(self) -> None:
-        """kohya's order: unscale, clip all parameters together, optimizer."""
+        """kohya's order: unscale, clip all parameters together, optimizer, limit of norms."""
         self._scaler.unscale_(self.optimizer)
         if self._settings.max_grad_norm:
             norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
@@ -188,6 +188,8 @@ class Stepper:
             self._scaler.step(self.optimizer)
         self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self._settings.scale_weight_norms:
+            self._adapter.limit_norms(self._settings.scale_weight_norms)
         if self._precision.scaled and self._scaler.get_scale() < SMALLEST_SCALE:
             raise LossIsNan
 

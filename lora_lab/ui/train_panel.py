@@ -44,6 +44,7 @@ GROUPS = {
     "buckets": "Buckets",
     "learning": "More about learning",
     "network": "More about the network",
+    "kinds": "Kind of adapter, and which layers",
     "blocks": "Blocks",
     "noise": "Noise",
     "speed": "Speed and memory",
