@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 IA3_INPUTS = ("mlp_fc2", "ff_net_2")
 """Layers whose inputs IA3 scales (LyCORIS's preset of that name): what the MLP's first half puts out."""
-RENAMED = {"dropout": "network_dropout"}
-"""Field of a `Recipe` -> the setting that it comes from, where the names differ."""
 
 
 def reach_of(s: TrainSettings) -> Reach:
@@ -44,9 +42,27 @@ def reach_of(s: TrainSettings) -> Reach:
 
 
 def recipe_of(s: TrainSettings) -> Recipe:
-    """The kind and its options; the names are the same."""
-    names = [field.name for field in dataclasses.fields(Recipe)]
-    return Recipe(**{name: getattr(s, RENAMED.get(name, name)) for name in names})
+    """The kind and its options."""
+    return Recipe(
+        algo=s.algo,
+        dropout=s.network_dropout,
+        rank_dropout=s.rank_dropout,
+        module_dropout=s.module_dropout,
+        rank_dropout_scale=s.rank_dropout_scale,
+        rs_lora=s.rs_lora,
+        use_tucker=s.use_tucker,
+        use_scalar=s.use_scalar,
+        dora_wd=s.dora_wd,
+        wd_on_output=s.wd_on_output,
+        decompose_both=s.decompose_both,
+        factor=s.factor,
+        full_matrix=s.full_matrix,
+        unbalanced_factorization=s.unbalanced_factorization,
+        constraint=s.constraint,
+        rescaled=s.rescaled,
+        train_on_input=s.train_on_input,
+        block_size=s.block_size,
+    )
 
 
 def recipes_of(s: TrainSettings) -> Callable[[Site], Recipe]:

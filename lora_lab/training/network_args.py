@@ -21,6 +21,8 @@ ALIASES = {
 """Options of networks whose setting has another name here."""
 NEEDLESS = frozenset({"bypass_mode", "disable_conv_cp", "train_t5xxl", "warn_on_unmatched", "verbose"})
 """Options that change no number here: pieces are added beside the layer anyway, and there is no T5."""
+KOHYAS_OFT = frozenset({"enable_all_linear", "enable_conv"})
+"""Options of networks.oft that choose its layers."""
 OLD_MODULES = {"locon.locon_kohya": "lycoris.kohya", "lycoris.locon_kohya": "lycoris.kohya"}
 OLD_ALGOS = {"lora": "lora", "kron": "lokr", "loha": "loha"}
 
@@ -83,9 +85,6 @@ def _options(entries: object, known: Callable[[str], str | None]) -> dict[str, s
             raise SettingsError(f"network_args has {key} twice", remedy="leave one of them out")
         found[name] = value.strip()
     return found
-
-
-KOHYAS_OFT = frozenset({"enable_all_linear", "enable_conv"})
 
 
 def _unknown(key: str) -> SettingsError:

@@ -30,6 +30,7 @@ def arguments(s: TrainSettings) -> dict[str, str]:
             found["preset"] = "full" if s.conv_dim else "attn-mlp"  # LyCORIS's own default has convolutions
     if name == "networks.oft":
         found["enable_all_linear"] = True  # its default is attention alone
+        found["constraint"] = s.constraint
     if s.conv_dim is not None:
         found["conv_dim"] = s.conv_dim
         alpha = s.network_alpha * s.conv_dim / s.network_dim if s.conv_alpha is None else s.conv_alpha

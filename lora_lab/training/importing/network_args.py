@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from lora_lab.errors import SettingsError
+from lora_lab.training import network_words
 from lora_lab.training.importing.arguments import plain_words
 from lora_lab.training.importing.found import Reading
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.network_args import ALIASES, KOHYAS_OFT, NEEDLESS, folded
+from lora_lab.training.settings import TrainSettings, own_name
 
 PLAIN_MODULES = frozenset({"networks.lora", "network.lora", "lora"})
 """The LoRA that is trained when nothing else is said (the second name is traintrain's)."""
@@ -25,15 +28,14 @@ _NOTHING = frozenset({"", "none", "false", "0", "0.0"})
 
 
 def unpack(reading: Reading) -> None:
-    """Every ``name=value`` of network_args is an option of its own from here on."""
-    known = {name for spec in TrainSettings.specs() for name in (spec.name, *spec.aliases)}
-    arguments = plain_words(reading.values.pop("network_args", []))
-    for text in arguments:
+    """Every ``name=value`` of network_args is an option of its own from here on, and the module is an algo."""
+    kept = []
+    for text in plain_words(reading.values.pop("network_args", [])):
         name, sign, value = text.partition("=")
         if not sign:
             reading.leave(f"network_args {text}", "it is no name=value")
-        elif name in known:
-            reading.values[name] = value
+        elif own_name(ALIASES.get(name, name)) is not None or name in NEEDLESS or name in KOHYAS_OFT:
+            kept.append(f"{name}={value}")
         elif value.lower() in _NOTHING:
             continue
         elif name in NAMES:
@@ -41,21 +43,31 @@ def unpack(reading: Reading) -> None:
         else:
             reading.leave(f"network_args {name}", "neither kohya's networks nor LyCORIS have an argument of that name")
     module = reading.values.pop("network_module", None)
-    if module is not None and str(module) not in PLAIN_MODULES:
-        reading.refuse("network_module", f"LoRA Lab trains a plain LoRA in place of {module}")
+    module = None if module is None or str(module) in PLAIN_MODULES else str(module)
+    said = {name: reading.values[name] for name in ("network_alpha",) if name in reading.values}
+    if not kept and module is None:
+        return
+    try:
+        found = folded({**said, "network_module": module or "networks.lora", "network_args": kept}, own_name)
+    except SettingsError as wrong:
+        reading.refuse("network_module" if module else "network_args", wrong.what)
+        return
+    reading.values.update({name: value for name, value in found.items() if name not in said})
 
 
 def pack(settings: TrainSettings) -> dict[str, Any]:
     """kohya's two options for the kind of network that the settings ask for."""
-    chosen = {spec.name: getattr(settings, spec.name) for spec in TrainSettings.specs() if spec.name in NAMES}
-    lists = {spec.name for spec in TrainSettings.specs() if spec.kind == "numbers"}  # 0 leaves a block out there
-    arguments = [
-        f"{name}={_text(value)}"
+    told = network_words.arguments(settings)
+    others = [spec for spec in TrainSettings.specs() if spec.name in NAMES and spec.group != "kinds"]
+    chosen = {spec.name: getattr(settings, spec.name) for spec in others}
+    lists = {spec.name for spec in others if spec.kind == "numbers"}  # 0 leaves a block out there
+    told |= {
+        name: _text(value)
         for name, value in chosen.items()
         if _text(value).lower() not in _NOTHING or (name in lists and value)
-    ]
-    found: dict[str, Any] = {"network_module": "networks.lora"}
-    return found | ({"network_args": arguments} if arguments else {})
+    }
+    arguments = [f"{name}={value}" for name, value in told.items()]
+    return {"network_module": network_words.module(settings)} | ({"network_args": arguments} if arguments else {})
 
 
 def _text(value: object) -> str:

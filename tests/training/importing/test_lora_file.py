@@ -66,8 +66,9 @@ def test_epochs_or_steps_whichever_was_the_choice(
 def test_a_lycoris_of_kohya_ss_names_its_kind() -> None:
     args = '{"algo": "lokr", "conv_dim": "4", "conv_alpha": "1", "preset": "full"}'
     found = read({**KOHYAS, "ss_network_module": "lycoris.kohya", "ss_network_args": args})
-    named = {item.name for item in found.refused} | set(found.values)
-    assert any("conv_dim" in name for name in named)
+    assert {"algo", "conv_dim", "preset"} <= set(found.values)
+    chosen = found.settings
+    assert (chosen.algo, chosen.conv_dim, chosen.conv_alpha, chosen.preset) == ("lokr", 4, 1.0, "full")
 
 
 def test_traintrains() -> None:
