@@ -289,6 +289,7 @@ def test_plain_settings_pass_without_a_warning() -> None:
         ({"optimizer_type": "AdamWScheduleFree", "lr_warmup_steps": 9}, "give it warmup_steps in optimizer_args"),
         ({"optimizer_type": "Adafactor", "optimizer_args": ["relative_step=False"]}, "max_grad_norm 0 is usual"),
         ({"lr_scheduler_type": "StepLR", "lr_scheduler": "linear"}, "lr_scheduler has no effect"),
+        ({"conv_block_dims": ",".join(["1"] * 25)}, "conv_block_dims has no effect"),
         ({"block_lr_zero_threshold": 0.1}, "block_lr_zero_threshold has no effect"),
         ({"block_alphas": ",".join(["1"] * 25)}, "block_alphas has no effect without block_dims"),
         ({"network_train_unet_only": True, "stop_text_encoder_training": 9}, "stop_text_encoder_training has no"),

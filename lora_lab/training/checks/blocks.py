@@ -87,6 +87,8 @@ def warnings(s: TrainSettings) -> Iterator[str]:
         yield from (f"{n} has no effect without block_dims or rates by block" for n in DIM_LISTS[1:] if getattr(s, n))
     elif s.conv_block_alphas and not s.conv_block_dims:
         yield "conv_block_alphas has no effect without conv_block_dims"
+    if s.conv_block_dims and getattr(s, "conv_dim", None) is None:
+        yield "conv_block_dims has no effect where no 3x3 convolution is trained (conv_dim)"
     parts = {group.name for group in groups_of(s)}
     if not parts - {"unet"}:
         yield from (f"{n} has no effect, since the text encoder is not trained" for n in STOPS if getattr(s, n))
