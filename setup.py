@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 
 PAGE = (
     "style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js", "javascript/lora_lab_blocks.js",
-    "javascript/lora_lab_pictures.js",
+    "javascript/lora_lab_pictures.js", "javascript/lora_lab_queue.js",
 )  # fmt: skip
 
 

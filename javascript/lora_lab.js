@@ -118,6 +118,11 @@
             cancel.disabled = true;
             byId("lora_lab_train_cancel").click();
         }
+        const move = event.target.closest(".lora-lab-move");
+        if (move) {
+            window.loraLab.waiting = move.dataset.act + " " + move.dataset.run;
+            byId("lora_lab_train_cancel").click();
+        }
         const button = event.target.closest(".lora-lab-use");
         if (!button) return;
         const text = button.dataset.prompt;

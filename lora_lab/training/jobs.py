@@ -130,6 +130,21 @@ class JobQueue:
             name = run.status().name if run else "this run"
             raise HostBusyError(f"{name} does not wait any more", remedy="use Stop and keep while it trains")
 
+    def waiting(self) -> tuple[Run, ...]:
+        """The runs that wait for their turn, the next one first."""
+        places = {run_id: place for place, run_id in enumerate(self._line.order())}
+        found = [run for run in self.runs() if run.id in places and not run.had_turn and not run.status().stopping]
+        return tuple(sorted(found, key=lambda run: places[run.id]))
+
+    def move(self, run_id: str, by: int) -> None:
+        """Let a run that waits come earlier (`by` below 0) or later.
+
+        Raises:
+            HostBusyError: it does not wait any more.
+        """
+        if not self._line.move(run_id, by):
+            raise HostBusyError("this run does not wait any more", remedy="choose one of those that wait")
+
     def stop_all(self) -> None:
         """Ask every run to stop and keep what it has."""
         for run in self.runs():

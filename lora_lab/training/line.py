@@ -33,6 +33,21 @@ class WaitingLine:
             self._changed.notify_all()
             return True
 
+    def order(self) -> tuple[Hashable, ...]:
+        """Whoever is in it, the one with the turn first."""
+        with self._changed:
+            return tuple(self._line)
+
+    def move(self, who: Hashable, by: int) -> bool:
+        """Forward (below 0) or back in the line, behind the one that has the turn; False when one waits no more."""
+        with self._changed:
+            if who not in self._line[1:]:
+                return False
+            place = self._line.index(who)
+            self._line.remove(who)
+            self._line.insert(max(1, place + by), who)
+            return True
+
     def leave(self, who: Hashable) -> None:
         """The turn is over, or nothing came of it."""
         with self._changed:

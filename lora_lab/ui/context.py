@@ -21,6 +21,13 @@ class UiContext:
 
     host: Host
     queue: Callable[[], jobs.JobQueue] = jobs.queue
+    listens: bool = False
+    """The page is open to a network, whatever the host says."""
+
+    @property
+    def open_to_others(self) -> bool:
+        """May people elsewhere use this page? Then it runs no command of theirs."""
+        return self.listens or bool(self.host.paths().allowed_roots)
 
     @property
     def in_webui(self) -> bool:

@@ -54,6 +54,8 @@ class View:
     clip_skip: int
     tasks: tuple[TaskStatus, ...] = ()
     """Long work beside training that is under way."""
+    ended: tuple[tuple[str, str], ...] = ()
+    """Name and state of the runs that have ended."""
 
     @property
     def training(self) -> bool:
@@ -88,15 +90,16 @@ def look(context: UiContext) -> View:
     """Ask the queue and the host."""
     queue = context.queue()
     current = queue.current()
-    others = [run.status() for run in queue.runs() if current is not None and run.id != current.id]
+    waiting = [run for run in queue.waiting() if current is not None and run.id != current.id]
     ended = [run.status() for run in queue.runs() if not run.status().active]
     return View(
         status=None if current is None else current.status(),
-        waiting=tuple(run_view.Waiting(s.id, s.name) for s in others if s.active and not s.stopping),
+        waiting=tuple(run_view.waits(run) for run in waiting),
         listed=sum(bool(status.snapshots) for status in ended),
         checkpoint=context.host.current(),
         clip_skip=context.host.default_clip_skip(),
         tasks=tasks().active(),
+        ended=tuple((status.name, status.state) for status in ended),
     )
 
 
@@ -146,7 +149,11 @@ def refresh(view: View, seen: Seen, dataset: str, w: LiveWidgets) -> tuple[Chang
 
 def pulse(beat: int, view: View) -> str:
     """Tells our JavaScript that the answer has come, whether to ask again soon, and whether there are new LoRAs."""
-    return tag("span", "", data_beat=beat, data_active="1" if view.active else "0", data_listed=view.listed)
+    name, state = view.ended[-1] if view.ended else ("", "")
+    return tag(
+        "span", "", data_beat=beat, data_active="1" if view.active else "0", data_listed=view.listed,
+        data_ended=len(view.ended), data_name=name, data_state=state, data_left=len(view.waiting) + view.training,
+    )  # fmt: skip
 
 
 def line_html(view: View, dataset: str) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lora_lab.training.events import SnapshotSaved
 from lora_lab.training.status import RunStatus
 from lora_lab.ui import words
 from lora_lab.ui.svg import Curve, loss_chart
 from lora_lab.ui.words import esc, tag
+
+if TYPE_CHECKING:
+    from lora_lab.training.run import Run
 
 EMPTY = tag("p", "No run yet. Choose a folder of pictures, give the LoRA a name, and start.", "lora-lab-empty")
 
@@ -31,6 +35,19 @@ class Waiting:
 
     id: str
     name: str
+    short: str = ""
+    """What it trains, in a few words."""
+    settings: str = ""
+    """What is not as usual, one setting a line."""
+
+
+def waits(run: Run) -> Waiting:
+    """A run of the waiting line, with a look at its settings (no HTML)."""
+    s = run.checked.settings
+    length = f"{s.max_train_steps} steps" if s.max_train_epochs is None else f"{s.max_train_epochs} epochs"
+    short = f"{Path(s.train_data_dir).name}, dim {s.network_dim}, {length}, {s.optimizer_type}"
+    told = "\n".join(f"{name} = {value}" for name, value in s.to_mapping(changed_only=True).items())
+    return Waiting(run.id, run.status().name, short, told)
 
 
 def state_words(status: RunStatus) -> str:
@@ -127,12 +144,23 @@ def notes(status: RunStatus | None) -> str:
 
 def _waiting(runs: Sequence[Waiting]) -> str:
     """Each with a button of its own, which our JavaScript listens to."""
-    button = "lora-lab-cancel lora-lab-small-button lg secondary"
-    rows = [
-        tag("li", tag("span", esc(run.name)) + tag("button", "cancel", button, type="button", data_run=run.id))
-        for run in runs
-    ]
+    rows = [_waits(run, number, len(runs)) for number, run in enumerate(runs)]
     return tag("h4", "Waiting") + tag("ul", "".join(rows), "lora-lab-waiting") if rows else ""
+
+
+def _waits(run: Waiting, number: int, count: int) -> str:
+    css = "lora-lab-small-button lg secondary"
+    buttons = "".join(
+        tag("button", sign, f"lora-lab-move {css}", type="button", title=f"{run.name} {word}",
+            data_run=run.id, data_act=act)  # fmt: skip
+        for act, sign, word, there in (
+            ("up", "↑", "earlier", number > 0), ("down", "↓", "later", number < count - 1),
+        ) if there  # fmt: skip
+    )
+    buttons += tag("button", "cancel", f"lora-lab-cancel {css}", type="button", data_run=run.id)
+    look = tag("span", esc(run.short), "lora-lab-muted lora-lab-small")
+    text = tag("span", tag("b", esc(run.name)) + look, "lora-lab-line", title=run.settings)
+    return tag("li", text + tag("span", buttons, "lora-lab-buttons"))
 
 
 def prompt_for(path: Path, trigger: str) -> str:

@@ -13,7 +13,7 @@ from lora_lab.ui.context import UiContext
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The webui finds `style.css` and `javascript/` at the top of an extension, so that is where they are in a clone."""
-SCRIPTS = ("lora_lab.js", "lora_lab_tags.js", "lora_lab_blocks.js", "lora_lab_pictures.js")
+SCRIPTS = ("lora_lab.js", "lora_lab_tags.js", "lora_lab_blocks.js", "lora_lab_pictures.js", "lora_lab_queue.js")
 ASSETS = Path(__file__).resolve().parent / "assets"
 """Where a wheel has them (see setup.py)."""
 
@@ -23,8 +23,8 @@ PAGE_STYLE = ".gradio-container { max-width: 1560px !important; } footer { displ
 MONO = ("IBM Plex Mono", "ui-monospace", "Consolas", "monospace")
 
 
-def page(host: Host) -> gr.Blocks:
-    """The whole page.
+def page(host: Host, *, listens: bool = False) -> gr.Blocks:
+    """The whole page; `listens` says that it is open to a network.
 
     Raises:
         LoraLabError: our style and JavaScript are missing.
@@ -33,7 +33,8 @@ def page(host: Host) -> gr.Blocks:
     script = "\n".join(_read(f"javascript/{name}") for name in SCRIPTS)
     # Fonts by name: gradio's default theme would fetch them from the network.
     theme = gr.themes.Default(font=FONT, font_mono=MONO)
-    inner = tab.build(UiContext(host))  # outside: a page made within another's `with` would be shown twice
+    # Outside: a page made within another's `with` would be shown twice.
+    inner = tab.build(UiContext(host, listens=listens))
     with gr.Blocks(analytics_enabled=False, title="LoRA Lab", css=style + PAGE_STYLE, theme=theme) as blocks:
         inner.render()
         blocks.load(None, None, None, _js="() => {\n" + script + "\n}")
@@ -55,19 +56,29 @@ def launch(
     Raises:
         LoraLabError: the port is taken, or our files are missing.
     """
-    blocks = page(host).queue(concurrency_count=8, api_open=False)
+    blocks = page(host, listens=listen).queue(concurrency_count=8, api_open=False)
     try:
         blocks.launch(
             server_name="0.0.0.0" if listen else "127.0.0.1",
             server_port=port,
             inbrowser=open_browser,
-            prevent_thread_lock=not wait,
+            prevent_thread_lock=True,
             show_api=False,
             quiet=True,
         )
     except OSError as error:
         raise LoraLabError(f"the page cannot be served, {error}", remedy="choose another --port") from error
+    _close_to_other_sites(blocks)
+    if wait:
+        blocks.block_thread()
     return blocks
+
+
+def _close_to_other_sites(blocks: gr.Blocks) -> None:
+    """gradio lets scripts of any web site ask its server; ours answers its own page only, as the webui does."""
+    app = blocks.server_app
+    app.user_middleware = [m for m in app.user_middleware if m.cls.__name__ != "CORSMiddleware"]
+    app.middleware_stack = app.build_middleware_stack()
 
 
 def _read(name: str) -> str:

@@ -12,6 +12,7 @@ import gradio as gr
 
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import (
+    at_the_end,
     autotag_panel,
     concepts_panel,
     dataset_panel,
@@ -42,6 +43,7 @@ class Panels:
     train: train_panel.TrainWidgets
     tools: tools_panel.ToolsWidgets
     unfinished: unfinished_part.UnfinishedWidgets
+    end: at_the_end.EndWidgets
 
 
 def build(context: UiContext) -> gr.Blocks:
@@ -69,9 +71,10 @@ def lay_out(context: UiContext) -> Panels:
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             broken_off = unfinished_part.build()
             train = train_panel.build(context)
+            end = at_the_end.build(context)
         with gr.Tab(tools_panel.TITLE, id="tools", elem_id="lora_lab_tools"):
             tools = tools_panel.build(context)
-    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train, tools, broken_off)
+    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train, tools, broken_off, end)
 
 
 def wire(panels: Panels, context: UiContext) -> None:
@@ -87,6 +90,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     hand = partial(hand_folder, panels=panels)
     on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
+    at_the_end.wire(panels.end, context)
     unfinished_part.wire(panels.unfinished, context)
     tools_panel.wire(panels.tools, context)
     sent = [panels.train.fields.widgets[name] for name in (*panels.dataset.fields.widgets, "output_name")]

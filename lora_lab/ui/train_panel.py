@@ -216,12 +216,16 @@ def stop(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
 
 
 def cancel(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
-    """Take one run out of the waiting line; the poll shows the line without it.
+    """Take one run out of the waiting line, or let it come earlier or later; the poll shows the line without it.
 
     Raises:
         HostBusyError: it does not wait any more.
     """
-    context.queue().cancel(str(values[w.chosen]))
+    act, _, run_id = str(values[w.chosen]).rpartition(" ")
+    if act:
+        context.queue().move(run_id, -1 if act == "up" else 1)
+    else:
+        context.queue().cancel(run_id)
     return {}
 
 

@@ -29,6 +29,20 @@ def test_first_come_first_served() -> None:
     assert served == list(range(20))
 
 
+def test_the_line_is_reordered_behind_the_one_with_the_turn() -> None:
+    line = WaitingLine()
+    for who in "abcd":
+        line.join(who)
+    assert line.move("d", -1)
+    assert line.order() == tuple("abdc")
+    assert line.move("c", -9)
+    assert line.order() == tuple("acbd"), "never before the one that has its turn"
+    assert line.move("c", 9)
+    assert line.order() == tuple("abdc")
+    assert not line.move("a", 1), "it has its turn"
+    assert not line.move("z", 1)
+
+
 def test_who_gives_up_is_told_at_once_and_the_others_go_on() -> None:
     line = WaitingLine()
     for who in "abc":
