@@ -6,6 +6,7 @@ sees what the ones before it left. All is computed in float32 and rounded once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lora_lab.errors import AdapterFileError, CheckpointError, SettingsError
+from lora_lab.errors import AdapterFileError, CheckpointError, OutputError, SettingsError
 from lora_lab.network.deltas import Kind
 from lora_lab.network.header import TensorSpec
 from lora_lab.network.streams import TensorFile, TensorWriter, check_output
@@ -265,14 +266,24 @@ class _Work:
                     file=task.opened.use.path,
                     remedy="use it with the family that it was trained for",
                 )
-            rows += self.sign * task.opened.strength(task.entry) * change
-        stored = rounded(after, dtype, key)
-        lost = energy_of(after - stored.float())
+            rows.add_(change, alpha=self.sign * task.opened.strength(task.entry))
+        # In place from here on: for large layers a fresh tensor costs more than the arithmetic.
+        moved = energy_of(before.neg_().add_(after))
+        stored = after.to(dtype)
+        lost = 0.0 if stored is after else energy_of(after.sub_(stored))
+        if not math.isfinite(moved + lost):
+            return self._refused(key, dtype)
         if self.sign < 0:  # what the merged file was rounded to cannot be known, only how much that is
-            lost += energy_of(before) * ROUNDING.get(self.base.file.specs[key].dtype, 0.0)
+            held = self.base.file.read(key)
+            lost += energy_of(held) * ROUNDING.get(held.dtype, 0.0)
         block = block_of(self.tasks[key][0].entry.name, self.base.family)
-        self.tally.add(block, energy_of(after - before), lost)
+        self.tally.add(block, moved, lost)
         return stored
+
+    def _refused(self, key: str, dtype: torch.dtype) -> Tensor:
+        """Name the tensor that is broken before the merge, or too large for the precision after it."""
+        rounded(self.base.file.read(key, torch.float32), dtype, key)
+        raise OutputError(f"{key} is too large for {str(dtype)[6:]}", remedy="save as bf16 or float")
 
     def _change(self, task: _Task, weight: Tensor) -> Tensor:
         if task.bias is not None:
