@@ -18,6 +18,7 @@ from lora_lab.network.streams import TensorFile
 from lora_lab.surgery import places
 from lora_lab.surgery.layouts import family_of, split_key
 from lora_lab.surgery.lowrank import product_norm
+from lora_lab.surgery.precision import all_finite
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class AdapterReader:
         scales, which come as `scale`."""
         found = {suffix: self.file.read(key) for suffix, key in entry.keys.items()}
         for suffix, tensor in found.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            if tensor.is_floating_point() and not all_finite(tensor):
                 raise AdapterFileError(
                     f"{entry.name}.{suffix} holds NaN or infinite numbers", file=self.path, remedy="train it again"
                 )

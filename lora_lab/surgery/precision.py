@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from lora_lab.errors import OutputError, SettingsError
@@ -21,6 +23,11 @@ def precision(name: str) -> torch.dtype:
     return PRECISIONS[name]
 
 
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Whether no number is NaN or infinite: one sum, which is then neither. Many times faster than asking each."""
+    return math.isfinite(float(tensor.float().sum(dtype=torch.float64)))
+
+
 def rounded(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
     """The tensor in another dtype.
 
@@ -28,8 +35,8 @@ def rounded(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor
         OutputError: a number is NaN or infinite, or is too large for the dtype.
     """
     new = tensor.to(dtype)
-    if dtype.is_floating_point and not bool(torch.isfinite(new).all()):
-        if bool(torch.isfinite(tensor).all()):
+    if dtype.is_floating_point and not all_finite(new):
+        if all_finite(tensor):
             raise OutputError(f"{name} is too large for {str(dtype)[6:]}", remedy="save as bf16 or float")
         raise OutputError(f"{name} holds NaN or infinite numbers", remedy="inspect the inputs; one of them is broken")
     return new
