@@ -56,8 +56,14 @@ class FormulaPiece(Piece):
         return (*trained, *([] if self._scalar is None else [self._scalar]))
 
     def tensors(self) -> dict[str, Tensor]:
-        """As LyCORIS writes them."""
-        return {name: tensor.detach() for name, tensor in self._folded().items()}
+        """As LyCORIS writes them. The webui passes over GLoRA's alpha: it is multiplied in, and is dim."""
+        found = {name: tensor.detach() for name, tensor in self._folded().items()}
+        rank = deltas.rank_of(self.kind, {name: tuple(tensor.shape) for name, tensor in found.items()})
+        if self.kind is Kind.GLORA and rank and "alpha" in found:
+            scale = deltas.scale_of(found, rank)
+            found |= {name: found[name] * scale for name in FOLDED[Kind.GLORA]}
+            found["alpha"] = torch.tensor(float(rank))
+        return found
 
     def _folded(self) -> dict[str, Tensor]:
         """The tensors with the factor of the whole in its place."""

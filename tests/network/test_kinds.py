@@ -306,14 +306,14 @@ def test_both_layouts_get_the_same_numbers_and_chance_is_left_alone() -> None:
 
 
 def test_glora_has_the_names_that_the_webui_reads() -> None:
-    """There W + (W a2 a1 + b2 b1) is worked out with plain products of matrices."""
+    """There W + (W a2 a1 + b2 b1) is worked out with plain products of matrices, and alpha is passed over."""
     square = nn.Linear(16, 16)
     site = Site("lora_unet_a", "unet", "M00", "a", square, "linear", 16, 16)
     adapter = Adapter.create([site], sizes=Size(4, 2.0), how=Recipe("glora"), generator=seeded(1))
     for parameter in adapter.parameters():
         parameter.data += 0.2 * torch.randn(parameter.shape, generator=seeded(2))
     t = {key.split(".", 1)[1]: tensor for key, tensor in adapter.to_tensors().items()}
-    webui = (t["b2.weight"] @ t["b1.weight"] + (square.weight @ t["a2.weight"]) @ t["a1.weight"]) * 2.0 / 4
+    webui = t["b2.weight"] @ t["b1.weight"] + (square.weight @ t["a2.weight"]) @ t["a1.weight"]  # whatever alpha says
     piece: Any = adapter.pieces[0]
     assert torch.allclose(webui, piece.change()[0], atol=1e-6)
 
