@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_lab.cli import given
+from lora_lab.cli import given, go_on
 from lora_lab.cli.follow import Follow
-from lora_lab.cli.output import Output
+from lora_lab.cli.output import Output, clock
 from lora_lab.errors import Interrupted, LoraLabError, SettingsError, UserError
 
 if TYPE_CHECKING:
@@ -37,9 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", metavar="RUN", help="go on with a run that was broken off: its id, or a part of it, in --out's runs"
     )
     parser.add_argument(
+        "--dry-run", action="store_true", help="measure what the run would need in memory and time, and train nothing"
+    )
+    parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: what SETTINGS names, or the demo's)"
     )
     given.add_arguments(parser)
+    go_on.add_arguments(parser)
     parser.add_argument(
         "--prediction-type", choices=("epsilon", "v_prediction"), help="of the UNet (default: what the yaml says)"
     )
@@ -62,8 +66,10 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
         output.silence()
     command = parse_command(args.then) if args.then else None
     try:
-        files = [given.read(path, args, output) for path in args.settings]
-        for path, file in zip(args.settings, files, strict=True):
+        paths = [args.go_on] if args.go_on else args.settings
+        read = go_on.read if args.go_on else given.read
+        files = [read(path, args, output) for path in paths]
+        for path, file in zip(paths, files, strict=True):
             given.check_taken(file, path)
         found = [file.settings for file in files]
         if not team.alone and (len(found) != 1 or args.resume):
@@ -73,6 +79,8 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
 
         out = args.out.resolve() if args.out else None
         host = standalone_host(_checkpoint(files, args), data_dir=out, prediction_type=args.prediction_type)
+        if args.dry_run:
+            return measure(found[0], host, output)
         if not team.leads:
             return help_others(found[0], host, team)
         several = len(found) > 1
@@ -90,10 +98,12 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
 
 
 def _check_words(args: argparse.Namespace) -> None:
-    if not args.settings and (args.resume is None or args.changes):
+    if not args.settings and args.go_on is None and (args.resume is None or args.changes or args.dry_run):
         raise UserError("there is no settings file", remedy="give one, or --resume RUN alone")
     if args.resume is not None and len(args.settings) > 1:
         raise UserError("--resume goes on with one run", remedy="give one settings file, or none")
+    if (args.go_on or args.dry_run) and len(args.settings) > 1:
+        raise UserError("--continue and --dry-run are for one run", remedy="give one settings file")
 
 
 def _checkpoint(files: Sequence[SettingsFile], args: argparse.Namespace) -> Path | None:
@@ -120,10 +130,12 @@ def _start(args: argparse.Namespace, found: Sequence[TrainSettings], host: Host,
 def train_one(run: Run, output: Output) -> dict[str, Any]:
     """Until one run has ended. Raises what it failed with."""
     stopped = follow([run], output)
+    run = run.chain.last if run.chain else run
     ended = run.wait().ended
     assert ended is not None
-    if run.error is not None:
-        raise run.error
+    error = run.error or (run.chain.error if run.chain else None)
+    if error is not None:
+        raise error
     if stopped and ended.lora is None:
         raise Interrupted("stopped before anything was learnt")
     if ended.lora is not None:
@@ -160,17 +172,28 @@ def train_all(found: Sequence[TrainSettings], host: Host, output: Output) -> dic
 def follow(runs: Sequence[Run], output: Output) -> bool:
     """Tell what happens until all have ended; was it stopped by Ctrl-C?"""
     for run in runs:
-        run.listen(Follow(output))
+        (run.chain or run).listen(Follow(output))
     with asked_to_stop() as asked:
         told = False
         for run in runs:
-            while not run.wait(0.5).ended:
+            while not _over(run):
                 if asked.is_set() and not told:
                     told = True
                     output.warn("stopping after this step, and keeping what was learnt ...")
                     for other in reversed(runs):
-                        other.stop()
+                        (other.chain or other).stop()
     return asked.is_set()
+
+
+def _over(run: Run) -> bool:
+    """Wait a little: has it ended, and every stage that follows it?"""
+    if run.chain is None:
+        return run.wait(0.5).ended is not None
+    last = run.chain.last
+    if last.wait(0.5).ended is None:
+        return False
+    last.wait()  # its thread starts the next stage before it ends
+    return run.chain.last is last
 
 
 def help_others(settings: TrainSettings, host: Host, team: Team) -> dict[str, Any]:
@@ -211,4 +234,19 @@ def told(run: Run) -> dict[str, Any]:
         "lora": str(ended.lora) if ended.lora else None, "run": run.id, "steps": ended.step,
         "seconds": round(ended.seconds, 2), "loss_average": ended.loss_average, "val_loss": ended.val_loss_last,
         "stopped_by": None if ended.reason == "finished" else ended.reason,
+    }  # fmt: skip
+
+
+def measure(settings: TrainSettings, host: Host, output: Output) -> dict[str, Any]:
+    """Tell what a run would need; of several stages the first."""
+    from lora_lab.training import dry_run
+    from lora_lab.training.prepare import check_start
+    from lora_lab.training.stages import expand
+
+    first = expand(settings)[0] if settings.stages.strip() else settings
+    found = dry_run.measure(check_start(first, host), host)
+    output.line(f"{found.memory_words}; about {found.seconds_per_step:.3g} s per step, {clock(found.seconds)} in all")
+    return {
+        "peak_mb": round(found.peak_mb, 1), "free_mb": round(found.free_mb), "fits": found.fits, "steps": found.steps,
+        "seconds_per_step": round(found.seconds_per_step, 4), "seconds": round(found.seconds, 1),
     }  # fmt: skip

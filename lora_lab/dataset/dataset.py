@@ -113,6 +113,10 @@ class Dataset:
         """The batches of an epoch (1-based), shuffled; a bucket's last batch is short."""
         return self.epochs.batches(epoch)
 
+    def bucket(self, plan: BatchPlan) -> Size:
+        """Width and height of a plan's pictures."""
+        return self._items[plan.indices[0]].placement.bucket
+
     def load(self, plan: BatchPlan) -> Batch:
         """The batch of a plan.
 

@@ -233,6 +233,10 @@ class LoadedModel(ABC):
     dtype: torch.dtype
     """Of the UNet's weights (they may be stored in fp8 when `autocast` is on: this is the computing type)."""
     latent_scale: float
+    vae: nn.Module | None = None
+    """The live VAE, to be moved about; None where a host has none to show."""
+    full_vae: bool = False
+    """Set by who borrows: encode in 32 bits, whatever the VAE is kept in."""
 
     @abstractmethod
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:

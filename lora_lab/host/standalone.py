@@ -43,6 +43,7 @@ class StandaloneModel(LoadedModel):
         self.info = info
         self.unet = parts.unet
         self.text_encoders = (parts.text_encoder,)
+        self.vae = parts.vae
         self.device = next(parts.unet.parameters()).device
         self.dtype = next(parts.unet.parameters()).dtype
         self.latent_scale = parts.latent_scale

@@ -35,6 +35,7 @@ class WebuiModel(LoadedModel):
         self.info = info
         self.unet = sd_model.model.diffusion_model
         self.text_encoders = (self._embedder.transformer,)
+        self.vae = sd_model.first_stage_model
         self.device = devices.device
         self.dtype = devices.dtype_unet
         self.latent_scale = float(sd_model.scale_factor)
@@ -49,16 +50,19 @@ class WebuiModel(LoadedModel):
         return self._alphas
 
     def encode_pixels(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """See `LoadedModel.encode_pixels`. What half precision turns into NaN is encoded again in float32."""
+        """See `LoadedModel.encode_pixels`. What half precision turns into NaN is encoded again in float32,
+        and all is if the borrower wants it so."""
         vae = self._sd_model.first_stage_model
         with torch.no_grad(), devices.without_autocast():
-            mean, std = self._posterior(pixels)
-            if devices.dtype_vae != torch.float32 and bool(mean.isnan().any()):
+            half = devices.dtype_vae != torch.float32
+            found = None if half and self.full_vae else self._posterior(pixels)
+            if found is None or (half and bool(found[0].isnan().any())):
                 try:
                     vae.float()
-                    mean, std = self._posterior(pixels)
+                    found = self._posterior(pixels)
                 finally:
                     vae.to(devices.dtype_vae)  # the same bits again: every half is a float
+        mean, std = found
         noise = 0 if generator is None else std * torch.randn(mean.shape, generator=generator)
         return (mean + noise) * self.latent_scale
 

@@ -102,7 +102,7 @@ def _described(file: TensorFile) -> AdapterReport:
     for key in file:
         name, _, rest = key.partition(".")
         sites.setdefault(name, _Site(file, {})).keys_[rest] = key
-    kind = _kind(sites)
+    kind = kind_of(sites)
     if kind is None:
         remedy = "give the file of a LoRA; for a checkpoint use the tools for checkpoints"
         raise AdapterFileError("none of its tensors belongs to a LoRA", file=path, remedy=remedy)
@@ -149,7 +149,8 @@ def delta_norm_squared(tensors: Mapping[str, Tensor]) -> float | None:
     return scale**2 * float(((up.T @ up) * (down @ down.T).T).sum())
 
 
-def _kind(sites: Mapping[str, Mapping[str, Tensor]]) -> str | None:
+def kind_of(sites: Mapping[str, Mapping[str, Tensor]]) -> str | None:
+    """The kind by the names of the tensors; None if none of them is a LoRA's."""
     found = {rest for tensors in sites.values() for rest in tensors}
     kind = next((name for key, name in KINDS.items() if key in found), None)
     if kind == "LoRA" and any(t["lora_down.weight"].dim() == 4 and t["lora_down.weight"].shape[-1] == 3

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from lora_lab.families import Family, Part
@@ -111,3 +111,6 @@ PRESETS: Mapping[str, Reach] = MappingProxyType(
 )
 """LyCORIS's presets. Its own ia3 finds no layer (its names are matched from the beginning); here it takes those that
 it means."""
+
+WIDEST = replace(PRESETS["full"], norms=True)
+"""Every layer that any kind of adapter can hang on: for files, which say themselves which of them they have."""

@@ -15,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch.utils.checkpoint
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 BLOCKS = frozenset({"BasicTransformerBlock", "ResBlock", "ResnetBlock2D", "CLIPEncoderLayer", "ResidualAttentionBlock"})
 """Classes whose inside is worth computing twice: transformer blocks, residual blocks, text encoder layers."""
@@ -25,8 +26,14 @@ LDM_CLASSES = frozenset({"BasicTransformerBlock", "ResBlock", "AttentionBlock", 
 
 
 @contextmanager
-def gradient_checkpointing(modules: Iterable[nn.Module], enabled: bool) -> Iterator[None]:
-    """Inside, the blocks of `modules` keep only their inputs for the way back (if `enabled`)."""
+def gradient_checkpointing(modules: Iterable[nn.Module], enabled: bool, *, to_cpu: bool = False) -> Iterator[None]:
+    """Inside, the blocks of `modules` keep only their inputs for the way back (if `enabled`).
+
+    Args:
+        modules: roots.
+        enabled: or else only what ldm does by itself is off.
+        to_cpu: keep these inputs in the machine's memory.
+    """
     with ExitStack() as stack:
         for root in modules:
             for module in root.modules():
@@ -34,7 +41,7 @@ def gradient_checkpointing(modules: Iterable[nn.Module], enabled: bool) -> Itera
                 if name in LDM_CLASSES:
                     _flags_off(module, stack)
                 if enabled and name in BLOCKS:
-                    _wrap(module, stack)
+                    _wrap(module, stack, to_cpu)
         yield
 
 
@@ -45,14 +52,14 @@ def _flags_off(module: nn.Module, stack: ExitStack) -> None:
             setattr(module, flag, False)
 
 
-def _wrap(module: nn.Module, stack: ExitStack) -> None:
+def _wrap(module: nn.Module, stack: ExitStack, to_cpu: bool) -> None:
     """Shadow `forward` on the instance; on leaving, what the instance had of its own (often nothing) is back."""
     own = module.__dict__.get("forward")
     if own is None:
         stack.callback(module.__dict__.pop, "forward", None)
     else:
         stack.callback(module.__dict__.__setitem__, "forward", own)
-    module.__dict__["forward"] = _checkpointed(module.forward)
+    module.__dict__["forward"] = (_offloaded if to_cpu else _checkpointed)(module.forward)
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,3 +69,24 @@ def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
         return torch.utils.checkpoint.checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
     return again
+
+
+def _offloaded(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """As `_checkpointed`; what is kept lies in the machine's memory, and comes back when it is computed with again."""
+
+    def again(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the block takes and gives
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        device = next((a.device for a in args if isinstance(a, Tensor)), torch.device("cpu"))
+
+        def back(*kept: Any, **named: Any) -> Any:  # noqa: ANN401 - the same
+            return forward(*_to(kept, device), **_to(named, device))
+
+        kept, named = _to(args, torch.device("cpu")), _to(kwargs, torch.device("cpu"))
+        return torch.utils.checkpoint.checkpoint(back, *kept, use_reentrant=False, **named)
+
+    return again
+
+
+def _to(values: Any, device: torch.device) -> Any:  # noqa: ANN401 - any tree of values
+    return tree_map(lambda value: value.to(device) if isinstance(value, Tensor) else value, values)

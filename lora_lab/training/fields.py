@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["bool", "int", "float", "text", "folder", "choice", "list", "size", "lines", "numbers"]
+Kind = Literal["bool", "int", "float", "text", "folder", "choice", "list", "paths", "size", "lines", "numbers"]
 """How a value is read and which widget fits: `size` is a number or two, `lines` text of several lines, `list` words,
-`numbers` a text of numbers with commas between, or the name of a curve."""
+`paths` files, one per line, `numbers` a text of numbers with commas between, or the name of a curve."""
 
 Group = Literal[
     "dataset", "buckets", "captions", "latents", "network", "kinds", "blocks", "learning", "noise", "speed", "output",
-    "previews",
+    "previews", "start",
 ]
 """Which part of the form a setting stands in."""
 

@@ -17,11 +17,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lora_lab.errors import HostBusyError, SettingsError
+from lora_lab.training.checks import check
 from lora_lab.training.events import Event, RunEnded
 from lora_lab.training.line import WaitingLine
 from lora_lab.training.prepare import Checked, check_start
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.stages import Chain, expand
 from lora_lab.training.team import ALONE, Team
 from lora_lab.training.unfinished import Unfinished, check_checkpoint, check_settings, find
 
@@ -52,6 +54,8 @@ class JobQueue:
             SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: it cannot be run like this;
                 nothing was started.
         """
+        if settings.stages.strip():
+            return self._start_stages(settings, host, team)
         return self._begin(check_start(settings, host), host, team=team)
 
     def resume(self, run_id: str, host: Host, settings: TrainSettings | None = None) -> Run:
@@ -97,10 +101,23 @@ class JobQueue:
         if not isinstance(event, RunEnded):
             return
         with self._lock:
-            last = self._filled and not any(run.status().active for run in self._runs)
+            chains = (run.chain for run in self._runs if run.chain is not None and run.chain.last is run)
+            more = any(run.status().active for run in self._runs) or any(chain.goes_on(event) for chain in chains)
+            last = self._filled and not more
             self._filled = self._filled and not last
         if last and event.reason in ("finished", "failed"):
             threading.Thread(target=self._when_empty, name="lora-lab at the end", daemon=False).start()
+
+    def _start_stages(self, settings: TrainSettings, host: Host, team: Team) -> Run:
+        """Start the first stage; the others follow by themselves. All are looked at before."""
+        if not team.alone:
+            what = "several processes train one run, not stages"
+            raise SettingsError(what, remedy="start each stage by itself, with network_weights")
+        check(settings)
+        stages = expand(settings)
+        for stage in stages:
+            check_start(stage, host)
+        return Chain(stages, lambda stage: self.start(stage, host)).begin()
 
     def runs(self) -> tuple[Run, ...]:
         """All runs since the start of the program, the newest last."""

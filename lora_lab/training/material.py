@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lora_lab.dataset.dataset import Dataset, Encode
 from lora_lab.dataset.held_out import once, split
@@ -21,9 +20,6 @@ from lora_lab.training.metadata import DatasetFacts
 from lora_lab.training.plan import options_of
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.text_cache import captions_of
-
-if TYPE_CHECKING:
-    from lora_lab.host.base import CheckpointInfo
 
 TOLD = 10
 """So many problems of the pictures are told one by one."""
@@ -68,13 +64,12 @@ class Material:
             digest.update(json.dumps(line).encode())
         return digest.hexdigest()[:16]
 
-    def prepare(self, encode: Encode, checkpoint: CheckpointInfo, stop: Callable[[], bool]) -> Iterator[Event]:
-        """Cache the latents; ends early when `stop` says so.
+    def prepare(self, encode: Encode, vae: str, stop: Callable[[], bool]) -> Iterator[Event]:
+        """Cache the latents; ends early when `stop` says so. `vae` changes when latents would be others.
 
         Raises:
             DatasetError: a picture that cannot be decoded, or whose latent is no number.
         """
-        vae = f"{checkpoint.vae_name or ''} {checkpoint.identity}"
         for dataset in (self.train, self.validation):
             if dataset is None:
                 continue

@@ -73,6 +73,12 @@ class Origin:
     dataset: DatasetFacts
     run: RunFacts
 
+    @property
+    def vae(self) -> str:
+        """Changes when latents would be others."""
+        bits = " in 32 bits" if self.settings.no_half_vae else ""
+        return f"{self.checkpoint.vae_name or ''} {self.checkpoint.identity}{bits}"
+
     def metadata(self, epoch: int, step: int, now: float | None = None) -> dict[str, str]:
         """The metadata of a file saved after `step` steps in `epoch` (both 1-based)."""
         finished = time.time() if now is None else now
@@ -102,11 +108,11 @@ class Origin:
             "steps": step,
             "max_train_steps": plan.steps,
             "num_batches_per_epoch": plan.batches_per_epoch,
-            "lowram": False,
+            "lowram": s.lowram,
             "cache_latents": s.cache_latents or s.cache_latents_to_disk,
-            "full_fp16": False,
-            "fp8_base": False,
-            "fp8_base_unet": False,
+            "full_fp16": s.full_fp16,
+            "fp8_base": s.fp8_base,
+            "fp8_base_unet": s.fp8_base_unet,
             "mixed_precision": run.precision,
             "gradient_checkpointing": s.gradient_checkpointing,
             "gradient_accumulation_steps": s.gradient_accumulation_steps,

@@ -12,10 +12,12 @@ from lora_lab.training.checks import check, warnings
 from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.checks.captions import check_text_cache
 from lora_lab.training.checks.family import check_family, family_warnings
+from lora_lab.training.checks.memory import check_host
 from lora_lab.training.checks.noise import check_prediction, prediction_warnings
 from lora_lab.training.dataset_config import plain_path, sources_of
 from lora_lab.training.outputs import Outputs, check_outputs, outputs_of
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.start_files import check_start_files, find_file
 
 if TYPE_CHECKING:
     from lora_lab.host.base import CheckpointInfo, Host, HostPaths
@@ -47,6 +49,7 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
     if info is None:
         raise HostBusyError("no checkpoint is loaded", remedy="load one, then start again")
     check_family(settings, info)
+    check_host(settings, host.kind)
     check_prediction(settings, info.prediction_type)
     more = tuple(prediction_warnings(settings, info.prediction_type))
     check_blocks(settings, info.family)
@@ -57,6 +60,9 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
     check_sources(settings, paths)
     for name in ("output_dir", "logging_dir"):
         check_allowed(getattr(settings, name), paths)
+    for name in (settings.network_weights, *settings.base_weights):
+        check_allowed(name and str(find_file(name, paths.lora_dir)), paths)
+    check_start_files(settings, info, paths.lora_dir)
     outputs = outputs_of(settings, paths.lora_dir)
     check_outputs(outputs, own=own)
     told = (*warnings(settings), *family_warnings(settings, info.family), *block_warnings(settings, info.family), *more)

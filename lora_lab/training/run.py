@@ -29,6 +29,7 @@ from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
+    from lora_lab.training.stages import Chain
     from lora_lab.training.unfinished import Unfinished
 
 Listener = Callable[[Event], None]
@@ -60,6 +61,8 @@ class Run:
         self._lock = FolderLock(self.folder)
         self.error: BaseException | None = None
         """Why it failed; a `LoraLabError` has its exit status."""
+        self.chain: Chain | None = None
+        """The stages that it is one of."""
         self.had_turn = False
         """It has left the waiting line for its turn: it trains, or has tried to."""
         self._host = host
@@ -114,6 +117,10 @@ class Run:
         """Call `listener` with each event from now on, in the run's thread."""
         with self._changed:
             self._listeners = (*self._listeners, listener)
+
+    def warn(self, text: str) -> None:
+        """Add a remark, also when it has ended."""
+        self._tell(Warned(text))
 
     def events(self, timeout: float | None = None) -> Iterator[Event]:
         """All events from the first, as they come, until the run has ended.

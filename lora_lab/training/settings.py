@@ -20,10 +20,12 @@ from lora_lab.training.field_data import DataFields
 from lora_lab.training.field_family import FamilyFields
 from lora_lab.training.field_kinds import KindFields
 from lora_lab.training.field_learning import LearningFields
+from lora_lab.training.field_memory import MemoryFields
 from lora_lab.training.field_network import NetworkFields
 from lora_lab.training.field_noise import NoiseFields
 from lora_lab.training.field_output import OutputFields
 from lora_lab.training.field_speed import SpeedFields
+from lora_lab.training.field_start import StartFields
 from lora_lab.training.fields import FieldSpec, spec_of
 from lora_lab.training.network_args import folded
 from lora_lab.training.values import parse
@@ -34,9 +36,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings(
-    OutputFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, BlockFields, KindFields, NetworkFields,
-    CaptionFields,
-    DataFields,
+    StartFields, OutputFields, MemoryFields, SpeedFields, NoiseFields, FamilyFields, LearningFields, BlockFields,
+    KindFields, NetworkFields, CaptionFields, DataFields,
 ):  # fmt: skip
     """Everything a person may choose for a run. Frozen: what is worked out from it stands in a `Plan`.
 

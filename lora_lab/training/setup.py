@@ -29,11 +29,13 @@ from lora_lab.training.precision import Precision
 from lora_lab.training.prepare import Checked
 from lora_lab.training.previews import parse_prompts
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.starting import Start
 from lora_lab.training.state import Standing, State
 from lora_lab.training.step import Stepper
 from lora_lab.training.team import ALONE, Team, Work
 from lora_lab.training.text_cache import TextCache, cache_for
-from lora_lab.training.turns import Turns
+from lora_lab.training.thrift import Thrift, notes
+from lora_lab.training.turns import Fit, Turns
 from lora_lab.training.validation import Validation
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ class Session:
 
     def cache_latents(self, stop: Callable[[], bool]) -> Iterator[Event]:
         """Encode the pictures through the live VAE, where the settings ask for it."""
-        yield from self.material.prepare(self.turns.encode_pixels, self.origin.checkpoint, stop)
+        yield from self.material.prepare(self.turns.encode_pixels, self.origin.vae, stop)
         if self.text_cache is not None and not stop():
             yield from self._cache_captions(self.text_cache, stop)
 
@@ -158,19 +160,26 @@ def set_up(
     if stood is not None:
         yield from _same_data(stood, plan, material)
     yield Progress("reading the pictures", 1, 1)
-    turns = Turns(host, info.identity, checkpointing=settings.gradient_checkpointing)
+    turns = Turns(host, info.identity, Thrift.of(settings))
     clip_skip = (settings.clip_skip or host.default_clip_skip()) if info.family is Family.SD1 else 1
     with turns.training() as model:
-        adapter = _adapter(settings, model, plan)
-        chosen = precision.choose(settings.mixed_precision, model.device, model.dtype)
+        begun = Start(settings, model, host.paths().lora_dir)
+        adapter = _adapter(settings, model, plan, begun)
+        chosen = precision.full(precision.choose(settings.mixed_precision, model.device, model.dtype), settings)
+        device = model.device
+    yield from (Warned(text) for text in notes(settings, device))
     for text in kinds.size_warnings(adapter.sites, kinds.sizes_of(settings), settings.algo):
         yield Warned(text)
-    cache = cache_for(settings, (info.identity, clip_skip, chosen.name), host.paths().data_dir / "text_states")
+    for parameter in adapter.parameters():
+        parameter.data = parameter.data.to(chosen.adapter)
+    reading = (info.identity + begun.text_mark, clip_skip, chosen.name)
+    cache = cache_for(settings, reading, host.paths().data_dir / "text_states")
     encoder = _encoder(settings, clip_skip, plan, material, cache)
     stepper = Stepper(settings, plan, adapter, chosen, encoder, team)
     team.check_same(facts_of(settings, plan, material.fingerprint, info, stepper.parameters))
     check_space(checked.outputs, settings, plan, stepper.parameters)
-    turns.adapter, turns.fit = adapter, _Fit(adapter, plan, settings)
+    turns.adapter, turns.beside = adapter, begun.beside(adapter)
+    turns.fit = Fit(kinds.reach_of(settings), adapter, *(one.adapter for one in turns.beside))
     optimizer = f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}"
     if before is not None:
         stepper.restore(before.learning, before.adapter)
@@ -215,29 +224,14 @@ def _same_data(stood: Standing, plan: Plan, material: Material) -> Iterator[Even
         yield Warned("Pictures or captions have changed since this run was broken off: it goes on with the new ones.")
 
 
-def _adapter(settings: TrainSettings, model: LoadedModel, plan: Plan) -> Adapter:
-    """A fresh adapter on the layers that are trained."""
+def _adapter(settings: TrainSettings, model: LoadedModel, plan: Plan, begun: Start) -> Adapter:
+    """The adapter on the layers that are trained, fresh or gone on with."""
     generator = objective.generator_for("adapter", plan.seed)
-    sites, how = _sites(model, plan, settings), kinds.recipes_of(settings)
-    sizes = block_sizes(settings, model.info.family, kinds.sizes_of(settings))
-    return Adapter.create(sites, sizes=sizes, how=how, generator=generator)
+    sites, how = begun.sites(_sites(model, plan, settings)), kinds.recipes_of(settings)
+    sizes = begun.sizes(block_sizes(settings, model.info.family, kinds.sizes_of(settings)))
+    return begun.fill(Adapter.create(sites, sizes=sizes, how=how, generator=generator))
 
 
 def _sites(model: LoadedModel, plan: Plan, settings: TrainSettings) -> tuple[Site, ...]:
     reach = kinds.reach_of(settings)
     return find_sites(model.unet, model.text_encoders, model.info.family, model.layout, plan.parts, reach)
-
-
-class _Fit:
-    """Moves the adapter to the modules of a model that the host has built anew."""
-
-    def __init__(self, adapter: Adapter, plan: Plan, settings: TrainSettings) -> None:
-        self._adapter = adapter
-        self._plan = plan
-        self._settings = settings
-
-    def __call__(self, model: LoadedModel) -> None:
-        mine = {id(site.anchor) for site in self._adapter.sites[:1] + self._adapter.sites[-1:]}
-        if mine <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}:
-            return
-        self._adapter.rebind(_sites(model, self._plan, self._settings))

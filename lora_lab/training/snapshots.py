@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from lora_lab.training.step import LossIsNan
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
+    from lora_lab.network.adapter import Adapter
     from lora_lab.training.prepare import Checked
     from lora_lab.training.setup import Session
 
@@ -91,10 +93,19 @@ class Keeper:
 
     def _tensors(self) -> dict[str, Tensor]:
         self._session.stepper.settle()
-        tensors = self._session.adapter.to_tensors()
+        carried = (one.adapter for one in self._session.turns.beside if one.saved)
+        tensors = {name: t for one in (self._session.adapter, *carried) for name, t in self._copied(one)}
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise LossIsNan
         return tensors
+
+    def _copied(self, adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
+        """Copies in the machine's memory, or with lowram beside the adapter itself."""
+        if not self._session.origin.settings.lowram:
+            yield from adapter.to_tensors().items()
+            return
+        for piece in adapter.pieces:
+            yield from ((f"{piece.site.name}.{suffix}", t.clone()) for suffix, t in piece.tensors().items())
 
     def _write(self, path: Path, what: Remembered) -> Path:
         from lora_lab.network import files

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lora_lab.errors import TrainingError
+from lora_lab.errors import SettingsError, TrainingError
 from lora_lab.training import objective
 from lora_lab.training.conditioning import sized
+from lora_lab.training.fused import FusedUpdate
 from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights
 from lora_lab.training.noise import NoiseOptions
 from lora_lab.training.optimizers import build, in_units, rates, settle
@@ -72,6 +74,13 @@ class Stepper:
         self._noise, self._loss = noise_options(settings), loss_options(settings)
         device = self._parameters[0].device
         self._scaler = precision.scaler(device)
+        self._fused = FusedUpdate(self.optimizer) if settings.fused_backward_pass else None
+        if self._fused and not team.alone:
+            what = "fused_backward_pass keeps no gradient that several processes could add up"
+            raise SettingsError(what, remedy="switch it off, or start one process")
+        if self._fused and precision.scaled:
+            what = "fused_backward_pass cannot wait for the scaler of fp16"
+            raise SettingsError(what, remedy="set mixed_precision to bf16, or switch it off")
 
     @property
     def parameters(self) -> int:
@@ -124,7 +133,8 @@ class Stepper:
         self._rates.set(step - 1)
         settle(self.optimizer, averaged=False)
         try:
-            with self._adapter.training(lean=not self._settings.gradient_checkpointing):
+            lean = not self._settings.gradient_checkpointing
+            with self._adapter.training(lean=lean), self._fused.updating() if self._fused else nullcontext():
                 losses = self._backward(model, batches, step, work)
             *losses, stop = self._team.sum([*losses, float(work.stop)])
             if not all(map(math.isfinite, losses)):
@@ -133,7 +143,8 @@ class Stepper:
         except BaseException:
             self.optimizer.zero_grad(set_to_none=True)
             raise
-        self._update()
+        if not self._fused:
+            self._update()
         return StepResult(tuple(losses), rates(self.optimizer), stop > 0)
 
     def _backward(self, model: LoadedModel, batches: Sequence[Batch], step: int, work: Work) -> list[float]:

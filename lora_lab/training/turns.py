@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lora_lab.training.checkpointing import gradient_checkpointing
+from lora_lab.network.reach import WIDEST, Reach
+from lora_lab.network.sites import find_sites
+from lora_lab.training.thrift import Thrift
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host, LoadedModel
     from lora_lab.network.adapter import Adapter
+    from lora_lab.training.starting import Beside
 
 TURN_SECONDS = 1.0
 """A turn of training ends after about so long (at least one step), so that pictures can come in between."""
+LONG_TURN_SECONDS = 10.0
+"""With weights in 8 bits: putting the others aside and back takes a part of a second."""
 
 
 class Turns:
     """Borrows one checkpoint of a host again and again, and puts the adapter on it while it has it."""
 
-    def __init__(self, host: Host, identity: str, *, checkpointing: bool = False) -> None:
+    def __init__(self, host: Host, identity: str, thrift: Thrift) -> None:
         self._host = host
         self._identity = identity
-        self._checkpointing = checkpointing
+        self._thrift = thrift
         self._held: LoadedModel | None = None
         self._since = 0.0
         self.adapter: Adapter | None = None
+        self.beside: tuple[Beside, ...] = ()
+        """Frozen adapters that hang on the model whenever the trained one does."""
         self.fit: Callable[[LoadedModel], None] = lambda model: None
         """Called with each lent model before the adapter is attached: fits the adapter to modules that were rebuilt."""
 
@@ -39,14 +46,13 @@ class Turns:
         Raises:
             HostBusyError: the checkpoint is not live.
         """
-        with self._host.lease("training", expect=self._identity) as model:
-            modules = (model.unet, *model.text_encoders)
-            with gradient_checkpointing(modules, self._checkpointing), self._attached(model):
-                self._held, self._since = model, time.monotonic()
-                try:
-                    yield model
-                finally:
-                    self._held = None
+        lease = self._host.lease("training", expect=self._identity)
+        with lease as model, self._thrift.over(model), self._attached(model):
+            self._held, self._since = model, time.monotonic()
+            try:
+                yield model
+            finally:
+                self._held = None
 
     @contextmanager
     def pictures(self) -> Iterator[LoadedModel]:
@@ -61,7 +67,7 @@ class Turns:
     @property
     def over(self) -> bool:
         """Has the turn lasted its time?"""
-        return time.monotonic() - self._since >= TURN_SECONDS
+        return time.monotonic() - self._since >= (LONG_TURN_SECONDS if self._thrift.eight_unet else TURN_SECONDS)
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Latents of pictures, as the dataset asks for them: within the turn if there is one, else in one of its own.
@@ -75,6 +81,7 @@ class Turns:
         if self._held is not None:
             return self._held.encode_pixels(pixels)
         with self._host.lease("training", expect=self._identity) as model:
+            model.full_vae = self._thrift.full_vae
             return model.encode_pixels(pixels)
 
     @contextmanager
@@ -83,5 +90,27 @@ class Turns:
             yield
             return
         self.fit(model)
-        with self.adapter.attached():
+        with ExitStack() as stack:
+            for one in self.beside:
+                stack.enter_context(one.adapter.scaled(unet=one.strength, text_encoder=one.strength))
+                stack.enter_context(one.adapter.attached())
+            stack.enter_context(self.adapter.attached())
             yield
+
+
+class Fit:
+    """Moves adapters to the modules of a model that the host has built anew."""
+
+    def __init__(self, reach: Reach, *adapters: Adapter) -> None:
+        self._reach = reach
+        self._adapters = adapters
+
+    def __call__(self, model: LoadedModel) -> None:
+        """Look at the first and last site of each; find all of them again only when these are not the model's."""
+        ends = {id(site.anchor) for one in self._adapters for site in one.sites[:1] + one.sites[-1:]}
+        if ends <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}:
+            return
+        where = (model.unet, model.text_encoders, model.info.family, model.layout)
+        sites = [site for reach in (WIDEST, self._reach) for site in find_sites(*where, reach=reach)]
+        for one in self._adapters:
+            one.rebind(sites)

@@ -39,6 +39,8 @@ def parse(spec: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - whatever a file
         return _words(spec, value)
     if spec.kind == "numbers":
         return _numbers(spec, value)
+    if spec.kind == "paths":
+        return _paths(spec, value)
     if not isinstance(value, str):
         raise _wrong(spec, value, "text")
     if spec.kind == "choice":
@@ -55,7 +57,7 @@ def _empty(spec: FieldSpec) -> Any:  # noqa: ANN401 - None, "" or ()
         return None
     if spec.kind in ("text", "folder", "lines", "numbers"):
         return ""
-    if spec.kind == "list":
+    if spec.kind in ("list", "paths"):
         return ()
     raise SettingsError(f"{spec.name} is empty", remedy=f"give a value, the usual one is {spec.default}")
 
@@ -135,6 +137,14 @@ def _words(spec: FieldSpec, value: object) -> tuple[str, ...]:
     if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
         return tuple(v.strip() for v in value if v.strip())
     raise _wrong(spec, value, "a list of texts such as weight_decay=0.01")
+
+
+def _paths(spec: FieldSpec, value: object) -> tuple[str, ...]:
+    """A list of paths, or one text with a path on each line; blanks belong to a path, quotation marks do not."""
+    pieces = value.splitlines() if isinstance(value, str) else value
+    if isinstance(pieces, (list, tuple)) and all(isinstance(v, str) for v in pieces):
+        return tuple(path for v in pieces if (path := re.sub(r'^[\s"]+|[\s"]+$', "", v)))
+    raise _wrong(spec, value, "a list of paths")
 
 
 def _choice(spec: FieldSpec, value: str) -> str:

@@ -59,7 +59,7 @@ def build_fields(panel: str, names: Sequence[str], columns: int = 3) -> Fields:
 
 def shape(spec: FieldSpec) -> str:
     """Fields of one shape stand in a row together: `wide`, `switch` or `short`."""
-    if spec.kind in ("folder", "lines"):
+    if spec.kind in ("folder", "lines", "paths"):
         return "wide"
     return "switch" if spec.kind == "bool" else "short"
 
@@ -91,7 +91,7 @@ def widget(panel: str, spec: FieldSpec) -> Any:  # noqa: ANN401 - a gradio compo
         made = gr.Checkbox(**given)
     elif spec.choices:
         made = gr.Dropdown(choices=list(spec.choices), allow_custom_value=spec.open, **given)
-    elif spec.kind in ("lines", "list"):
+    elif spec.kind in ("lines", "list", "paths"):
         made = gr.Textbox(lines=3 if spec.kind == "lines" else 1, max_lines=12, **given)
     else:
         made = gr.Textbox(max_lines=1, placeholder=placeholder(spec), **given)
@@ -120,7 +120,7 @@ def to_widget(spec: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - a setting's
         return ""
     if spec.kind == "size":
         return str(value[0]) if value[0] == value[1] else f"{value[0]},{value[1]}"
-    if spec.kind == "list":
+    if spec.kind in ("list", "paths"):
         return "\n".join(value)
     if spec.kind in ("int", "float"):
         return number(value)

@@ -17,8 +17,18 @@ from lora_lab.training.checks import check, warnings
 from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.stages import expand
 from lora_lab.training.status import RunStatus
-from lora_lab.ui import blocks_panel, caption_view, presets_part, run_view, schedule_view, train_files, words
+from lora_lab.ui import (
+    blocks_panel,
+    caption_view,
+    measure_part,
+    presets_part,
+    run_view,
+    schedule_view,
+    train_files,
+    words,
+)
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.dataset_panel import scan_folder
 from lora_lab.ui.edge import Changes, Values, on
@@ -48,6 +58,7 @@ GROUPS = {
     "blocks": "Blocks",
     "noise": "Noise",
     "speed": "Speed and memory",
+    "start": "Starting points and stages",
     "latents": "Latents",
 }
 """Folded parts of the form: group of the settings table -> heading."""
@@ -72,13 +83,15 @@ class TrainWidgets:
     snapshots: gr.HTML
     notes: gr.HTML
     cancel: gr.Button
+    more: measure_part.MeasureWidgets
     chosen: gr.Textbox
     """Id of the waiting run whose cancel button was pressed: our JavaScript says which."""
 
     @property
     def watched(self) -> list[Any]:
         """What the poll changes."""
-        return [self.start, self.stop, self.again, self.card, self.previews, self.snapshots, self.notes]
+        buttons = [self.start, self.stop, self.again, self.more.go_on]
+        return [*buttons, self.card, self.previews, self.snapshots, self.notes]
 
 
 def build(context: UiContext) -> TrainWidgets:
@@ -92,6 +105,7 @@ def build(context: UiContext) -> TrainWidgets:
             replan = gr.Button("plan", elem_id="lora_lab_train_replan", elem_classes=["lora-lab-hidden"])
         with gr.Column(scale=5, min_width=320, elem_id="lora_lab_train_run"):
             plan = gr.HTML(PLAN_HINT, elem_id="lora_lab_train_plan")
+            measure = measure_part.build_measure()
             with gr.Row(elem_classes=["lora-lab-actions"]):
                 start = gr.Button("Start", variant="primary", elem_id="lora_lab_train_start")
                 stop = gr.Button("Stop and keep", interactive=False, elem_id="lora_lab_train_stop")
@@ -103,11 +117,12 @@ def build(context: UiContext) -> TrainWidgets:
             snapshots = gr.HTML("", elem_id="lora_lab_train_snapshots")
             notes = gr.HTML("", elem_id="lora_lab_train_notes")
             again = gr.Button("Take over this run's settings", elem_id="lora_lab_train_again", visible=False, size="sm")
+            more = measure_part.MeasureWidgets(*measure, measure_part.build_go_on())
             cancel = gr.Button("cancel", elem_id="lora_lab_train_cancel", elem_classes=["lora-lab-hidden"])
             chosen = gr.Textbox("", visible=False, elem_id="lora_lab_train_chosen")
     gr.HTML(hints("train", fields.widgets), elem_classes=["lora-lab-hidden"])
     return TrainWidgets(
-        fields, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, chosen
+        fields, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, more, chosen
     )
 
 
@@ -134,6 +149,7 @@ def wire(w: TrainWidgets, context: UiContext) -> None:
     on(w.cancel.click, partial(cancel, w=w, context=context), {w.chosen}, [w.card], context, quiet=True, js=which)
     train_files.wire(w.files, w.fields, context)
     presets_part.wire(w.presets, w.fields, w.files.told, context)
+    measure_part.wire(w.more, w.fields, context)
 
 
 def read(values: Values, w: TrainWidgets) -> TrainSettings:
@@ -169,6 +185,9 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
         LoraLabError: they cannot be run like this.
     """
     check(settings)
+    if settings.stages.strip():
+        parts = (tag("h4", f"Stage {n}") + plan_html(s, context) for n, s in enumerate(expand(settings), 1))
+        return "".join(parts)
     report, _ = split(scan_folder(settings, context), settings.seed or 0)
     info = context.host.current()
     family = Family.SD1 if info is None else info.family
@@ -266,6 +285,7 @@ def _buttons(view: View, w: TrainWidgets) -> Changes:
         w.start: gr.update(value="Start after this run" if view.active else "Start"),
         w.stop: gr.update(interactive=view.active and not stopping),
         w.again: gr.update(visible=view.status is not None),
+        w.more.go_on: gr.update(visible=bool(view.status and view.status.ended and view.status.ended.lora)),
     }
 
 

@@ -126,5 +126,33 @@ def test_train_and_inspect_end_to_end(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "small" in err
 
 
+def test_a_dry_run_and_stages(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    from lora_lab.demo import assets
+    from lora_lab.workflow.demo import SETTINGS
+
+    data = assets.write_dataset(tmp_path / "set")
+    values = {
+        **SETTINGS, "lora_lab": 1, "train_data_dir": str(data["character"]), "output_dir": str(tmp_path),
+        "output_name": "small", "max_train_epochs": None, "max_train_steps": 1, "network_dim": 2, "network_alpha": 2,
+        "text_encoder_lr": 0, "stages": [{}, {"unet_lr": 1e-5}], "sample_prompts": "",
+    }  # fmt: skip
+    (tmp_path / "s.json").write_text(json.dumps(values))
+    given = ("train", tmp_path / "s.json", "--out", tmp_path / "runs", "--json")
+    status, out, err = call(capsys, *given, "--dry-run")
+    assert status == 0, err
+    found = json.loads(out.splitlines()[-1])
+    assert (found["steps"], found["fits"]) == (1, True)
+    assert found["peak_mb"] > 1
+    assert not list(tmp_path.glob("*.safetensors"))
+    status, out, err = call(capsys, *given)
+    assert status == 0, err
+    assert json.loads(out.splitlines()[-1])["lora"].endswith("small-stage2.safetensors")
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == {"small-stage1", "small-stage2"}
+    status, _, err = call(capsys, "train", "--dry-run", "--resume", "x")
+    assert status == 2
+    assert "there is no settings file" in err
+
+
 def test_clock() -> None:
     assert [clock(s) for s in (5, 75, 3725)] == ["0:05", "1:15", "1:02:05"]

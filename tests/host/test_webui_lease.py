@@ -320,6 +320,21 @@ def test_a_vae_that_gives_nan_in_half_precision_is_asked_in_float32(webui: Webui
     assert differences(before, fingerprint(webui.sd_model)) == []
 
 
+def test_a_borrower_may_want_the_vae_in_32_bits(webui: Webui, host: Host) -> None:
+    vae = webui.sd_model.first_stage_model
+    vae.half()
+    webui.parts.devices.dtype_vae = torch.float16
+    real, seen = vae.encode, []
+    vae.encode = lambda x: (seen.append(x.dtype), real(x))[1]  # type: ignore[method-assign, func-returns-value]
+    before = fingerprint(webui.sd_model)
+    with host.lease("training") as model:
+        model.full_vae = True
+        assert model.vae is vae
+        assert model.encode_pixels(torch.zeros(1, 3, 32, 32)).isfinite().all()
+    assert seen == [torch.float32]
+    assert differences(before, fingerprint(webui.sd_model)) == []
+
+
 def test_pictures_need_their_own_lease(webui: Webui, host: Host) -> None:
     from lora_lab.host.base import PreviewRequest
 

@@ -301,7 +301,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
     ],
 )
 def test_precision(setting: str, device: Any, dtype: Any, expected: tuple[Any, ...]) -> None:
-    assert dataclasses.astuple(precision.choose(setting, device, dtype)) == expected
+    assert dataclasses.astuple(precision.choose(setting, device, dtype)) == (*expected, False)
 
 
 @pytest.mark.parametrize(

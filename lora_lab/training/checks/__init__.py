@@ -6,13 +6,13 @@ yields sentences without their full stop; it is named in `PARTS`.
 
 from __future__ import annotations
 
-from lora_lab.training.checks import blocks, captions, learning, network, noise, output, pictures
+from lora_lab.training.checks import blocks, captions, learning, memory, network, noise, output, pictures, start
 from lora_lab.training.checks.output import check_name
 from lora_lab.training.settings import TrainSettings
 
 __all__ = ["check", "check_name", "warnings"]
 
-PARTS = (output, network, learning, blocks, noise, pictures, captions)
+PARTS = (output, network, start, learning, blocks, memory, noise, pictures, captions)
 
 
 def check(settings: TrainSettings) -> None:

@@ -14,6 +14,7 @@ from lora_lab.training.importing import gui, kohya, lora_file, script
 from lora_lab.training.importing.found import MayLook, Reading, SettingsFile, always
 from lora_lab.training.importing.options import OPTIONS
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.stages import to_lines
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,6 +73,8 @@ def from_values(values: Mapping[str, Any], may_look: MayLook = always, path: Pat
     if MARK in values and values[MARK] != FORMAT:
         what = f"the file's format is {values[MARK]!r}, this version reads {FORMAT}"
         raise SettingsError(what, remedy="update LoRA Lab")
+    if isinstance(values.get("stages"), list):
+        values = {**values, "stages": to_lines(values["stages"])}
     if MARK in values:
         flat = {name: value for name, value in values.items() if name not in (MARK, PRESET)}
         return SettingsFile(TrainSettings.from_mapping(flat), tuple(flat), preset=PRESET in values)

@@ -67,6 +67,9 @@ LEFT_OUT = _by_name((
 """Why an option is not taken over; sentences without their full stop."""
 
 BETTER = MappingProxyType({
+    "network_weights": "a file of another family or rank is refused before the start; untrained parts stay in the file",
+    "base_weights": "no weight of the checkpoint changes, and they are gone at the end",
+    "fused_backward_pass": "with every optimizer that steps each tensor alone, not Adafactor only",
     "seed": "noise is keyed by item, so pictures made between steps change nothing",
     "enable_bucket": "the buckets are drawn as a chart before the start",
     "lr_scheduler": "the curve is drawn before the start",
