@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     given.add_arguments(parser)
     go_on.add_arguments(parser)
     parser.add_argument(
-        "--prediction-type", choices=("epsilon", "v_prediction"), help="of the UNet (default: what the yaml says)"
+        "--prediction-type", choices=("epsilon", "v_prediction"),
+        help="of the UNet (default: what the file, its yaml or the settings' v2 and v_parameterization say)",
     )
     parser.add_argument(
         "--then", metavar="COMMAND",
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Train until it is done or stopped; Ctrl-C stops within one step and keeps what was learnt."""
     from lora_lab.training.afterwards import parse_command, run_command
+    from lora_lab.training.family import told_prediction
     from lora_lab.training.team import join
 
     _check_words(args)
@@ -78,7 +80,8 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
         from lora_lab.host.choose import standalone_host
 
         out = args.out.resolve() if args.out else None
-        host = standalone_host(_checkpoint(files, args), data_dir=out, prediction_type=args.prediction_type)
+        predicts = args.prediction_type or (told_prediction(found[0]) if found else None)
+        host = standalone_host(_checkpoint(files, args), data_dir=out, prediction_type=predicts)
         if args.dry_run:
             return measure(found[0], host, output)
         if not team.leads:

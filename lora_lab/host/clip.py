@@ -71,15 +71,13 @@ def pack(lists: Sequence[Sequence[Sequence[int]]], marks: Sequence[Marks], max_t
 
 def _chunked(lists: Sequence[Sequence[int]], chunks: int, marks: Marks) -> Tensor:
     """(b, chunks, 77): a full chunk ends in EOS, an empty one begins BOS EOS."""
-    rows = torch.full((len(lists), chunks, CHUNK + 2), marks.pad, dtype=torch.int64)
-    rows[:, :, 0] = marks.bos
-    for row, ids in zip(rows, lists, strict=True):
-        for i in range(chunks):
-            part = ids[i * CHUNK : (i + 1) * CHUNK]
-            row[i, 1 : 1 + len(part)] = torch.tensor(part, dtype=torch.int64)
-            row[i, 1 + len(part)] = marks.eos
-            row[i, -1] = marks.eos if marks.pad == marks.eos else row[i, -1]
-    return rows
+    rows = [[_chunk(ids[i * CHUNK : (i + 1) * CHUNK], marks) for i in range(chunks)] for ids in lists]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def _chunk(ids: Sequence[int], marks: Marks) -> list[int]:
+    """77 ids."""
+    return [marks.bos, *ids, marks.eos, *[marks.pad] * (CHUNK - len(ids))]
 
 
 def count(tokenizer: Tokenizer, caption: str) -> int:
@@ -111,7 +109,7 @@ def encode_two(first: nn.Module, second: nn.Module, ids: Sequence[Tensor]) -> Co
     one, two = _run(first, ids[0]), _run(second, ids[1])
     projection: Any = second.text_projection
     pooled = projection(ends(two.last_hidden_state, ids[1]))
-    context = torch.cat([_flat(one.hidden_states[-2], ids[0]), _flat(two.hidden_states[-2], ids[1])], 2)
+    context = torch.cat([flat(one.hidden_states[-2], ids[0]), flat(two.hidden_states[-2], ids[1])], 2)
     return Conditioning(context, pooled)
 
 
@@ -128,7 +126,7 @@ def _run(encoder: nn.Module, ids: Tensor) -> Any:  # noqa: ANN401 - transformers
     return encoder(input_ids=ids.reshape(-1, ids.shape[-1]), output_hidden_states=True)
 
 
-def _flat(states: Tensor, ids: Tensor) -> Tensor:
+def flat(states: Tensor, ids: Tensor) -> Tensor:
     """The chunks of a caption one after another: (b, chunks * 77, c)."""
     return states.reshape(ids.shape[0], ids.shape[1] * ids.shape[2], -1)
 

@@ -10,13 +10,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lora_lab.errors import CheckpointError, HostBusyError
-from lora_lab.families import Layout, PredictionType
+from lora_lab.families import Family, Layout, PredictionType
 from lora_lab.host import clip, standalone_load, standalone_pictures
 from lora_lab.host.base import (
     CheckpointInfo,
@@ -42,7 +43,7 @@ class StandaloneModel(LoadedModel):
         self._host = host
         self.info = info
         self.unet = parts.unet
-        self.text_encoders = (parts.text_encoder,)
+        self.text_encoders = parts.text_encoders
         self.vae = parts.vae
         self.device = next(parts.unet.parameters()).device
         self.dtype = next(parts.unet.parameters()).dtype
@@ -70,21 +71,34 @@ class StandaloneModel(LoadedModel):
 
     def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
         """See `LoadedModel.tokenize`."""
-        return clip.tokenize(self._parts.tokenizer, captions, max_token_length)
+        tokenizer, family = self._parts.tokenizer, self.info.family
+        eos = tokenizer.eos_token_id
+        ends = clip.Marks(tokenizer.bos_token_id, eos, eos), clip.Marks(tokenizer.bos_token_id, eos, clip.OPEN_CLIP_PAD)
+        marks = {Family.SD1: ends[:1], Family.SD2: ends[1:], Family.SDXL: ends}[family]
+        return clip.pack([clip.ids_of(tokenizer, captions)] * len(marks), marks, max_token_length)
 
     def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
         """See `LoadedModel.encode_tokens`."""
-        return Conditioning(clip.encode(self.text_encoders[0], tokens.ids[0].to(self.device), clip_skip))
+        ids = [rows.to(self.device) for rows in tokens.ids]
+        if self.info.family is Family.SDXL:
+            return clip.encode_two(self.text_encoders[0], self.text_encoders[1], ids)
+        skip = clip_skip if self.info.family is Family.SD1 else 1
+        return Conditioning(clip.encode(self.text_encoders[0], ids[0], skip))
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """See `LoadedModel.predict`."""
         context = conditioning.context.to(self.device, self.dtype)
-        found: Tensor = self.unet(latents.to(self.device, self.dtype), timesteps.to(self.device), context).sample
+        more: dict[str, Any] = {}
+        if conditioning.pooled is not None and conditioning.size_ids is not None:
+            pooled = conditioning.pooled.to(self.device, self.dtype)
+            more = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": conditioning.size_ids.to(self.device)}}
+        x = latents.to(self.device, self.dtype)
+        found: Tensor = self.unet(x, timesteps.to(self.device), context, **more).sample
         return found.float()
 
     def generate(self, request: PreviewRequest) -> PreviewResult:
         """See `LoadedModel.generate`."""
-        skip = request.clip_skip or self._host.default_clip_skip()
+        skip = (request.clip_skip or self._host.default_clip_skip()) if self.info.family is Family.SD1 else 1
         return standalone_pictures.make(self, self._parts.betas, request, skip, self._host.interrupt_pending)
 
 
@@ -192,7 +206,7 @@ class StandaloneHost(Host):
         return MemoryUse(psutil.Process().memory_info().rss / 2**20, system.available / 2**20, system.total / 2**20)
 
     def _modules(self) -> tuple[nn.Module, ...]:
-        return self._parts.unet, self._parts.text_encoder, self._parts.vae
+        return self._parts.unet, *self._parts.text_encoders, self._parts.vae
 
     def _hash(self, path: Path) -> None:
         digest = hashlib.sha256()

@@ -20,8 +20,17 @@ def full_size_folder() -> Path:
     """
     folder = Path.home() / ".cache" / "lora-lab" / "clip-vit-large-patch14"
     if not (folder / "tokenizer_config.json").is_file():
-        _write(folder, _packed())
+        write(folder)
     return folder
+
+
+def write(folder: Path) -> None:
+    """Write the files into `folder`.
+
+    Raises:
+        CheckpointError: no installed package has the vocabulary.
+    """
+    _write(folder, _packed())
 
 
 def _packed() -> Path:

@@ -101,7 +101,14 @@ def _conditioning(model: LoadedModel, request: PreviewRequest, clip_skip: int) -
     """States of all prompts, then of as many negative prompts; both padded to the same number of chunks."""
     count = len(request.prompts)
     tokens = model.tokenize([*request.prompts, *[request.negative] * count], 225)
-    return model.encode_tokens(tokens, clip_skip)
+    found = model.encode_tokens(tokens, clip_skip)
+    if found.pooled is None:
+        return found
+    # SDXL: the whole picture is asked for, and as in the webui an empty negative prompt is all zeros.
+    sizes = torch.tensor([[request.height, request.width, 0, 0, request.height, request.width]] * len(found.pooled))
+    told = torch.ones(len(found.pooled), device=model.device)
+    told[count:] = 1.0 if request.negative else 0.0
+    return Conditioning(found.context * told.view(-1, 1, 1), found.pooled * told.view(-1, 1), sizes)
 
 
 def _step(

@@ -10,11 +10,10 @@ from modules import hashes, sd_models, sd_vae
 from lora_lab.errors import CheckpointError
 from lora_lab.families import Family, PredictionType
 from lora_lab.host.base import CheckpointInfo
+from lora_lab.host.webui_text import wrappers
 
 if TYPE_CHECKING:
     from lora_lab.host.webui_types import CheckpointRecord, SdModel
-
-FAMILY_NAMES = {Family.SD1: "Stable Diffusion 1", Family.SD2: "Stable Diffusion 2", Family.SDXL: "Stable Diffusion XL"}
 
 PREDICTIONS: dict[str, PredictionType] = {"eps": "epsilon", "v": "v_prediction"}
 """The webui's word for what the UNet predicts, and ours."""
@@ -45,16 +44,27 @@ def check_supported(sd_model: SdModel) -> None:
     """
     name = sd_model.sd_checkpoint_info.name
     family = family_of(sd_model)
-    remedy = "load a Stable Diffusion 1 checkpoint"
-    if family is not Family.SD1:
-        kind = "of an unknown family" if family is None else f"a {FAMILY_NAMES[family]} checkpoint"
-        raise CheckpointError(f"{name} is {kind}, which is not supported yet", remedy=remedy)
-    channels = sd_model.model.diffusion_model.in_channels
-    if channels != 4:
-        what = {9: "an inpainting", 8: "an edit", 5: "a depth"}.get(channels, "a special")
-        raise CheckpointError(f"{name} is {what} checkpoint, which is not supported yet", remedy=remedy)
+    remedy = "load a Stable Diffusion 1, 2 or XL checkpoint for text to image"
+    if family is None:
+        raise CheckpointError(f"{name} is of an unknown family, which is not supported", remedy=remedy)
+    special = _special(sd_model, family)
+    if special:
+        raise CheckpointError(f"{name} is {special} checkpoint, which is not supported", remedy=remedy)
     if sd_model.parameterization not in PREDICTIONS:
         raise CheckpointError(f"{name} predicts '{sd_model.parameterization}', which is not supported", remedy=remedy)
+
+
+def _special(sd_model: SdModel, family: Family) -> str:
+    """What kind of checkpoint it is that wants more than text and noise; empty if it wants no more."""
+    unet = sd_model.model.diffusion_model
+    if unet.in_channels != 4:
+        return {9: "an inpainting", 8: "an edit", 5: "a depth"}.get(unet.in_channels, "a special")
+    if family is Family.SDXL:
+        return "" if len(wrappers(sd_model)) == 2 else "a refiner or turbo"
+    if getattr(unet, "num_classes", None) is not None:
+        return "an unCLIP"
+    layer = getattr(sd_model.cond_stage_model.wrapped, "layer_idx", 1)
+    return "a Stable Diffusion 2 (last text layer)" if family is Family.SD2 and layer != 1 else ""
 
 
 class CheckpointReader:

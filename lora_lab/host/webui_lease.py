@@ -36,4 +36,6 @@ def lent(sd_model: SdModel, parts: LiveParts, purpose: Purpose) -> Iterator[None
             enter(resident(sd_model, parts))
             enter(restore.differentiable_attention(parts))
             enter(restore.frozen(sd_model, parts))
+        else:
+            enter(restore.loras_on_attention(parts))
         yield

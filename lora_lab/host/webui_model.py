@@ -1,4 +1,4 @@
-"""The webui's live SD1 checkpoint, in the words of `host.base`."""
+"""The webui's live checkpoint, in the words of `host.base`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from modules import devices, sd_hijack
 
-from lora_lab.families import Layout
+from lora_lab.families import Family, Layout
 from lora_lab.host import clip
 from lora_lab.host.base import CheckpointInfo, Conditioning, LoadedModel, PreviewRequest, PreviewResult, TokenBatch
 from lora_lab.host.webui_pictures import make_pictures
+from lora_lab.host.webui_text import text_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +32,10 @@ class WebuiModel(LoadedModel):
     def __init__(self, sd_model: SdModel, info: CheckpointInfo, purpose: Purpose) -> None:
         self._sd_model = sd_model
         self._purpose = purpose
-        self._embedder = sd_model.cond_stage_model.wrapped
+        self._text = text_side(sd_model, info.family)
         self.info = info
         self.unet = sd_model.model.diffusion_model
-        self.text_encoders = (self._embedder.transformer,)
+        self.text_encoders = self._text.modules
         self.vae = sd_model.first_stage_model
         self.device = devices.device
         self.dtype = devices.dtype_unet
@@ -70,8 +71,18 @@ class WebuiModel(LoadedModel):
         """Mean and standard deviation of the latents, float32 on the CPU, not scaled."""
         vae = self._sd_model.first_stage_model
         dtype = next(vae.parameters()).dtype
-        found = vae.encode(pixels.to(devices.device, dtype))
-        return found.mean.float().cpu(), found.std.float().cpu()
+        if self.info.family is not Family.SDXL:
+            found = vae.encode(pixels.to(devices.device, dtype))
+            return found.mean.float().cpu(), found.std.float().cpu()
+        moments: list[Tensor] = []
+        # SDXL's VAE draws a sample and gives only that; what it draws from is known one step before.
+        handle = vae.quant_conv.register_forward_hook(lambda module, args, output: moments.append(output))
+        try:
+            vae.encode(pixels.to(devices.device, dtype))
+        finally:
+            handle.remove()
+        mean, log_variance = moments[0].float().cpu().chunk(2, 1)
+        return mean, torch.exp(0.5 * log_variance.clamp(-30, 20))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """See `LoadedModel.decode_latents`."""
@@ -83,20 +94,22 @@ class WebuiModel(LoadedModel):
 
     def tokenize(self, captions: Sequence[str], max_token_length: int = 75) -> TokenBatch:
         """See `LoadedModel.tokenize`. The checkpoint's own tokenizer, past the webui's prompt parser."""
-        return clip.tokenize(self._embedder.tokenizer, captions, max_token_length)
+        return self._text.tokenize(captions, max_token_length)
 
     def encode_tokens(self, tokens: TokenBatch, clip_skip: int = 1) -> Conditioning:
         """See `LoadedModel.encode_tokens`. No emphasis, no textual inversion, no rescaling by the mean."""
         sd_hijack.model_hijack.fixes = None
         with self._autocast():
-            states = clip.encode(self.text_encoders[0], tokens.ids[0].to(self.device), clip_skip)
-        return Conditioning(states)
+            return self._text.encode([ids.to(self.device) for ids in tokens.ids], clip_skip)
 
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """See `LoadedModel.predict`. Computed in the webui's precision, returned in float32."""
-        context = conditioning.context.to(self.device, self.dtype)
+        told: dict[str, Tensor] = {"context": conditioning.context.to(self.device, self.dtype)}
+        if conditioning.pooled is not None and conditioning.size_ids is not None:
+            sizes = clip.size_vector(conditioning.size_ids.to(self.device))
+            told["y"] = torch.cat([conditioning.pooled.to(self.device), sizes], 1).to(self.dtype)
         with self._autocast():
-            found: Tensor = self.unet(latents.to(self.device, self.dtype), timesteps.to(self.device), context=context)
+            found: Tensor = self.unet(latents.to(self.device, self.dtype), timesteps.to(self.device), **told)
         return found.float()
 
     def generate(self, request: PreviewRequest) -> PreviewResult:

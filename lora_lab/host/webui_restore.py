@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from modules import devices, rng, sd_hijack, sd_hijack_optimizations, sd_models, sd_unet, shared
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +99,29 @@ def prompt_loras_out(parts: LiveParts) -> Iterator[None]:
         networks.loaded_networks.clear()
         take_out_prompt_loras(parts)
         networks.loaded_networks.extend(found)
+
+
+@contextmanager
+def loras_on_attention(parts: LiveParts) -> Iterator[None]:
+    """LoRAs of a preview's own prompt reach open_clip's attention also while an adapter of ours hangs on it.
+
+    The extension writes them into the weights from within `MultiheadAttention.forward`, which our adapter shadows; a
+    hook before it does the same.
+    """
+    networks = lora_extension()
+    found = [m for m in parts.modules if isinstance(m, nn.MultiheadAttention)] if networks is not None else []
+    handles = [m.register_forward_pre_hook(lambda module, args: _write_loras(module)) for m in found]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _write_loras(module: nn.Module) -> None:
+    networks = lora_extension()
+    if networks is not None:
+        networks.network_apply_weights(module)
 
 
 @contextmanager

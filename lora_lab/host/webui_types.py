@@ -30,6 +30,8 @@ class SdModel(Protocol):
     """Wraps `diffusion_model`, the UNet."""
     cond_stage_model: Any
     """The webui's wrapper; `wrapped` is ldm's embedder with `transformer` and `tokenizer` (SD1)."""
+    conditioner: Any
+    """SDXL's: its `embedders`, of which the first two are text encoders in the webui's wrappers."""
     first_stage_model: Any
     """The VAE; with --medvram its `encode` and `decode` are replaced on the instance."""
     sd_checkpoint_info: CheckpointRecord
@@ -60,6 +62,7 @@ class LoraExtension(Protocol):
     loaded_networks: list[Any]
     networks_in_memory: dict[str, Any]
 
+    def network_apply_weights(self, layer: nn.Module, /) -> None: ...
     def network_restore_weights_from_backup(self, layer: nn.Module, /) -> None: ...
     def process_network_files(self, names: list[str] | None = None) -> None: ...
     def list_available_networks(self) -> None: ...

@@ -81,7 +81,7 @@ class Piece(ABC):
             return None
         if self.site.words_first and (self.dropping or not isinstance(strength, float)):
             # What is drawn or given by sample finds the samples first, as in every other layer.
-            return self.add(output.transpose(0, 1), args[0].transpose(0, 1).contiguous(), strength).transpose(0, 1)
+            return turned(self.add(turned(output), turned(args[0]), strength))
         return self.add(output, args[0], strength)
 
     def _left_out(self) -> bool:
@@ -96,6 +96,29 @@ def geometry(site: Site) -> Geometry:
     assert not isinstance(module.padding, str)
     pair = [(int(two[0]), int(two[1])) for two in (module.stride, module.padding, module.dilation)]
     return pair[0], pair[1], pair[2]
+
+
+class _Turned(torch.autograd.Function):
+    """The first two dimensions exchanged, whole in memory on both ways.
+
+    torch 2.1's GELU has a wrong backward on a CPU where its gradient lies in another order than its input.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - torch types it so
+        """(a, b, ...) to (b, a, ...)."""
+        return x.transpose(0, 1).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ANN401 - torch types it so
+        """The same."""
+        return grad.transpose(0, 1).contiguous()
+
+
+def turned(x: Tensor) -> Tensor:
+    """Words first to samples first, and back."""
+    found: Tensor = _Turned.apply(x)  # type: ignore[no-untyped-call]
+    return found
 
 
 def per_sample(strength: Tensor, like: Tensor) -> Tensor:

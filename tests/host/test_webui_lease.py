@@ -6,6 +6,7 @@ import importlib
 import random
 import re
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -236,7 +237,8 @@ def test_nothing_loaded(webui: Webui, host: Host) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda m: setattr(m, "conditioner", 1), "a Stable Diffusion XL checkpoint, which is not supported yet"),
+        (lambda m: setattr(m, "conditioner", SimpleNamespace(embedders=[1])), "a refiner or turbo checkpoint"),
+        (lambda m: setattr(m.model.diffusion_model, "num_classes", 7), "an unCLIP checkpoint"),
         (lambda m: setattr(m.cond_stage_model, "wrapped", torch.nn.Module()), "of an unknown family"),
         (lambda m: setattr(m.model.diffusion_model, "in_channels", 9), "an inpainting checkpoint"),
         (lambda m: setattr(m, "parameterization", "x0"), "predicts 'x0'"),
@@ -250,9 +252,14 @@ def test_kinds_that_are_not_supported(webui: Webui, host: Host, change: Any, sen
 
 
 def test_sd2_is_told_by_its_text_encoder(webui: Webui, host: Host) -> None:
-    webui.sd_model.cond_stage_model.wrapped = torch.nn.ModuleDict({"model": torch.nn.Linear(1, 1)})
-    webui.sd_model.cond_stage_model.wrapped.model = webui.sd_model.cond_stage_model.wrapped["model"]
-    with pytest.raises(CheckpointError, match="a Stable Diffusion 2 checkpoint, which is not supported yet"):
+    wrapped = webui.sd_model.cond_stage_model.wrapped = torch.nn.Module()
+    wrapped.model, wrapped.layer_idx = torch.nn.Linear(1, 1), 1  # type: ignore[assignment]
+    webui.sd_model.parameterization = "v"
+    with host.lease("training") as model:
+        assert (model.info.family.value, model.info.prediction_type) == ("sd2", "v_prediction")
+        assert model.text_encoders == (wrapped.model,)
+    wrapped.layer_idx = 0  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match="last text layer"):
         host.lease("training").__enter__()
 
 

@@ -171,6 +171,17 @@ def lay_out(folder: Path, data: Path) -> None:
     (data / "config.json").write_text(json.dumps({**options, "sd_model_checkpoint": first.name}))
 
 
+def add_families(folder: Path, python: Path, data: Path, families: tuple[str, ...] = ("sd2", "sdxl")) -> None:
+    """Narrow checkpoints of other families beside the first, made by the webui's own Python."""
+    vocabulary = data / "vocabulary"
+    script = "import sys; from pathlib import Path; from lora_lab.host import standalone_clip as s; "
+    script += "s.write(Path(sys.argv[1]))"
+    subprocess.run([python, "-c", script, vocabulary], cwd=ROOT, check=True)
+    for family in families:
+        maker, out = ROOT / "tests" / "webui" / "tiny_families.py", data / "models" / "Stable-diffusion"
+        subprocess.run([python, maker, folder, out, family, vocabulary], check=True, capture_output=True)
+
+
 def put_checkpoint(folder: Path, checkpoints: Path) -> Path:
     """The demo checkpoint as a person would export it, or the one that LORA_LAB_WEBUI_CHECKPOINT names."""
     if own := os.environ.get("LORA_LAB_WEBUI_CHECKPOINT"):
