@@ -109,8 +109,9 @@ def load(path: Path, tokenizer: Path | None = None, prediction_type: PredictionT
 
 def _read(path: Path) -> _File:
     with path.open("rb") as file:
-        start = file.read(4)
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+        start = file.read(9)
+    # A safetensors file begins with the length of its table, whose bytes may be any, and then the table itself.
+    if start[8:] != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
         raise CheckpointError("this is a pickle checkpoint under another name", file=path, remedy=GET_SAFETENSORS)
     try:
         with safe_open(str(path), "pt") as opened:

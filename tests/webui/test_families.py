@@ -94,7 +94,7 @@ def test_it_trains_and_the_webui_reads_the_file(family: str, servers: Webui, tra
     assert trained["previews"]
     plain = picture(servers, PROMPT)
     with_lora = picture(servers, f"{PROMPT} <lora:of_{family}:1>")
-    assert servers.check("families.matched", name=f"of_{family}") == MATCHED[family]
+    assert servers.check("families.matched", lora=f"of_{family}") == MATCHED[family]
     assert np.abs(with_lora - plain).mean() > 1
     servers.check("weights_in_lease")
     ours = servers.check("families.picture_with_adapter", path=trained["lora"], prompts=[PROMPT])

@@ -83,9 +83,9 @@ def picture_with_adapter(path: str, **changes: Any) -> dict[str, Any]:
     return {"pixels": pixels, "sites": len(sites), "left": differences(before, everything())}
 
 
-def matched(name: str) -> dict[str, int]:
+def matched(lora: str) -> dict[str, int]:
     """How many layers of the live model the webui's own extension has found for a LoRA that a picture has used."""
-    network = sys.modules["networks"].networks_in_memory[name]
+    network = sys.modules["networks"].networks_in_memory[lora]
     kinds = [type(module.sd_module).__name__ for module in network.modules.values()]
     return {kind: kinds.count(kind) for kind in set(kinds)}
 
