@@ -19,6 +19,10 @@ class OutputFields:
         None, "Keep a snapshot every so many epochs; empty keeps only the end.", kind="int", group="output",
         unit="epochs", cost="one more file each", minimum=1,
     )
+    save_every_n_steps: int | None = setting(
+        None, "Keep a snapshot every so many steps too, named after its step.", kind="int", group="output",
+        unit="steps", cost="one more file each", minimum=1,
+    )
     save_state_every_n_steps: int | None = setting(
         None, "Write down all that the run needs to go on after a crash every so many steps; empty: every 3 minutes.",
         kind="int", group="output", unit="steps", cost="a file as large as the adapter with its optimizer", minimum=1,
@@ -39,6 +43,10 @@ class OutputFields:
     sample_every_n_epochs: int | None = setting(
         None, "Make the pictures every so many epochs; empty makes them with each snapshot.", kind="int",
         group="previews", unit="epochs", minimum=1,
+    )
+    sample_every_n_steps: int | None = setting(
+        None, "Make the pictures every so many steps; has no effect where sample_every_n_epochs is set.", kind="int",
+        group="previews", unit="steps", minimum=1,
     )
     sample_at_first: bool = setting(
         False, "Make the pictures once before the first step, to compare with.", kind="bool", group="previews"

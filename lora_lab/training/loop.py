@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lora_lab.errors import HostBusyError, Interrupted, LoraLabError, OutputError, TrainingError
-from lora_lab.training import memory
+from lora_lab.errors import HostBusyError, Interrupted, LoraLabError, OutputError
+from lora_lab.training import failures
 from lora_lab.training.events import (
     Event,
     PreviewMade,
@@ -76,6 +76,7 @@ class Trainer:
         self._step = before.standing.step if before else 0
         self._epochs_done = before.standing.epochs_done if before else 0
         self._waiting = False
+        self._broken = False  # within a step: the numbers may be half updated
         self._validations: list[float] = list(before.standing.validations) if before else []
         self._previews: list[Path] = []
         self.error: BaseException | None = None
@@ -120,7 +121,7 @@ class Trainer:
         try:
             session = yield from self._get_ready()
         except HostBusyError as error:
-            raise _too_early(error, self._checked) from error
+            raise failures.too_early(error, self._checked) from error
         if self._before is None:
             yield from self._validate()
             if self._checked.settings.sample_at_first:
@@ -158,9 +159,8 @@ class Trainer:
             self._waiting = False
             yield from done
             yield from self._notes(done)
-            every = self._checked.settings.validate_every_n_steps
-            if every and pending and self._step % every == 0:
-                yield from self._validate()
+            if pending:
+                yield from self._between(epoch)
 
     def _wait(self, error: HostBusyError) -> Iterator[Event]:
         """The person has loaded another checkpoint: say so once, and ask again a little later."""
@@ -203,10 +203,31 @@ class Trainer:
                         memory_mb=used,
                     )
                 )
-                every = self._checked.settings.validate_every_n_steps
-                if session.turns.over or self._must_stop() or (every and self._step % every == 0):
+                if session.turns.over or self._must_stop() or self._due_now():
                     break
         return done
+
+    def _due_now(self) -> frozenset[str]:
+        """What is asked for every so many steps, and is due: `save`, `validate`, `sample`."""
+        s = self._checked.settings
+        every = {
+            "save": s.save_every_n_steps, "validate": s.validate_every_n_steps,
+            "sample": None if s.sample_every_n_epochs else s.sample_every_n_steps,
+        }  # fmt: skip
+        return frozenset(what for what, steps in every.items() if steps and self._step % steps == 0)
+
+    def _between(self, epoch: int) -> Iterator[Event]:
+        """What is due in the middle of an epoch."""
+        due = self._due_now()
+        if "save" in due:
+            self._need_session().stepper.settle()  # by all processes, so that their numbers stay the same
+            if self._team.leads:
+                self._need_keeper().remember(epoch, self._step)
+                yield self._snapshot(epoch, at_step=True)
+        if "validate" in due:
+            yield from self._validate()
+        if "sample" in due:
+            yield from self._make_previews(f"step{self._step:08d}")
 
     def _one_step(self, model: LoadedModel, pending: deque[list[BatchPlan]]) -> StepResult | None:
         """The next step; None when its loss was no number, which single steps are forgiven: nothing was changed."""
@@ -251,12 +272,15 @@ class Trainer:
         if last or (epoch % every == 0 if every else saves):
             yield from self._make_previews("end" if last else f"{epoch:06d}")
 
-    def _snapshot(self, epoch: int) -> Event:
+    def _snapshot(self, epoch: int, *, at_step: bool = False) -> Event:
         """A snapshot that cannot be written (the disk is full) is told of; the training goes on to the end."""
         try:
-            return SnapshotSaved(self._step, epoch, self._need_keeper().save_snapshot(), final=False)
+            keeper = self._need_keeper()
+            path = keeper.save_at_step() if at_step else keeper.save_snapshot()
+            return SnapshotSaved(self._step, epoch, path, final=False)
         except OutputError as error:
-            return Warned(f"The snapshot of epoch {epoch} was not saved: {error}")
+            when = f"step {self._step}" if at_step else f"epoch {epoch}"
+            return Warned(f"The snapshot of {when} was not saved: {error}")
 
     def _validate(self) -> Iterator[Event]:
         """The loss on the held-out pictures, in turns; a stop leaves it undone."""
@@ -300,31 +324,21 @@ class Trainer:
 
     def _judge(self, error: BaseException) -> str:
         """Turn what went wrong into a reason and a sentence."""
+        self._broken = True
         if isinstance(error, Interrupted) and self._reason != "finished":
             return ""
         if isinstance(error, (KeyboardInterrupt, Interrupted)):
             self._reason = "interrupted"
             return ""
         self._reason = "failed"
-        known = self._known(error)
+        parameters = self._session.stepper.parameters if self._session else 0
+        known = failures.known(error, self._checked.settings, self._step + 1, parameters)
         self.error = known or error
         if known is not None and known is not error:
             known.__cause__ = error
         self.trace = "".join(traceback.format_exception(self.error))
-        _forget_frames(self.error)
+        failures.forget_frames(self.error)
         return str(known) if known else f"{type(error).__name__}: {error} (see log.txt in {self._folder})"
-
-    def _known(self, error: BaseException) -> LoraLabError | None:
-        if isinstance(error, LoraLabError):
-            return error
-        settings = self._checked.settings
-        if isinstance(error, LossIsNan):
-            return TrainingError(f"the loss is not a number any more at step {self._step + 1}", remedy=NAN_REMEDY)
-        if memory.is_out_of_memory(error):
-            parameters = self._session.stepper.parameters if self._session else 0
-            what = "the memory is not enough for this training"
-            return TrainingError(what, remedy=f"set {memory.advice(settings, parameters)}")
-        return None
 
     def _keep(self) -> Generator[Event, None, Path | None]:
         """The file of this run: the final one, or what is good of a run that ended early."""
@@ -352,11 +366,10 @@ class Trainer:
             self._states.put(self._step, self._epochs_done, self._validations)
 
     def _close_state(self) -> Iterator[Event]:
-        """A finished run needs no state; one that ended early keeps the newest that is good."""
+        """A finished run needs no state; one that was stopped between two steps keeps that of now, else its last."""
         if self._states is None:
             return
-        good = self._step and not isinstance(self._cause(), LossIsNan)
-        if self._reason != "finished" and good:
+        if self._reason != "finished" and self._step and not self._broken:
             self._save_state()
         self._states.close(finished=self._reason == "finished")
         yield from (Warned(text) for text in self._states.warnings())
@@ -378,21 +391,3 @@ class Trainer:
     def _need_keeper(self) -> Keeper:
         assert self._keeper is not None
         return self._keeper
-
-
-def _too_early(error: HostBusyError, checked: Checked) -> HostBusyError:
-    """The model was not there before the first step: what that means for the run."""
-    what = f"the run has ended before its first step, since {error.what[:1].lower()}{error.what[1:]}"
-    return HostBusyError(what, remedy=f"load {checked.checkpoint.name} and start again with the same settings")
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of a failed step hold: batch, activations, adapter."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-
-
-NAN_REMEDY = (
-    "lower unet_lr and text_encoder_lr (to a tenth), add lr_warmup_steps 0.1, or take mixed_precision bf16 or no"
-)

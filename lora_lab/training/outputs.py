@@ -32,9 +32,13 @@ class Outputs:
         """After `epoch` (1-based)."""
         return self.folder / f"{self.name}-{epoch:06d}{ENDING}"
 
+    def at_step(self, step: int) -> Path:
+        """Of `save_every_n_steps`."""
+        return self.folder / f"{self.name}-step{step:08d}{ENDING}"
+
     def stopped(self, step: int) -> Path:
         """What is kept of a run that ended early; another number is put behind when a file has that name."""
-        path = self.folder / f"{self.name}-step{step:08d}{ENDING}"
+        path = self.at_step(step)
         count = 2
         while path.exists():
             path = self.folder / f"{self.name}-step{step:08d}-{count}{ENDING}"
@@ -62,6 +66,7 @@ def check_outputs(outputs: Outputs, plan: Plan | None = None, own: int | None = 
     paths = [outputs.final]
     if plan is not None:
         paths += [outputs.snapshot(epoch) for epoch in plan.snapshot_epochs]
+        paths += [outputs.at_step(step) for step in plan.snapshot_steps]
     for path in paths:
         if path.exists() and not is_of(path, own):
             raise OutputError("a LoRA of that name is there already", file=path, remedy="choose another output_name")
@@ -108,12 +113,12 @@ def check_space(outputs: Outputs, settings: TrainSettings, plan: Plan, parameter
     Raises:
         OutputError: there is not.
     """
-    needed = (len(plan.snapshot_epochs) + 1) * parameters * BYTES[settings.save_precision]
+    needed = (len(plan.snapshot_epochs) + len(plan.snapshot_steps) + 1) * parameters * BYTES[settings.save_precision]
     try:
         free = shutil.disk_usage(outputs.folder).free
     except OSError:
         return
     if free < needed:
         what = f"the files need {needed / 2**20:.0f} MB and the disk has {free / 2**20:.0f} MB left"
-        remedy = "free some space, or choose a larger save_every_n_epochs"
+        remedy = "free some space, or choose larger save_every_n_epochs and _steps"
         raise OutputError(what, file=outputs.folder, remedy=remedy)

@@ -42,6 +42,8 @@ class Plan:
     snapshot_epochs: tuple[int, ...]
     """Epochs after which a snapshot is kept; the last epoch is not among them, it gives the final file."""
     seed: int
+    snapshot_steps: tuple[int, ...] = ()
+    """Steps within epochs after which a snapshot is kept."""
     shared: bool = True
     """Do SDXL's two text encoders share a group?"""
     family: Family = Family.SD1
@@ -94,10 +96,16 @@ def make_plan(
         rates=rate_groups(settings, groups, family),
         text_encoder_steps=_text_encoder_steps(settings, groups, per_epoch, steps),
         snapshot_epochs=tuple(range(every, epochs, every)) if every else (),
+        snapshot_steps=_between(settings.save_every_n_steps, steps, per_epoch),
         seed=seed if settings.seed is None else settings.seed,
         shared=settings.text_encoder_lr2 is None,
         family=family,
     )
+
+
+def _between(every: int | None, steps: int, per_epoch: int) -> tuple[int, ...]:
+    """Every so many steps, but for those with which an epoch ends."""
+    return tuple(n for n in range(every, steps, every) if n % max(1, per_epoch)) if every else ()
 
 
 def _length(settings: TrainSettings, per_epoch: int) -> tuple[int, int]:

@@ -61,6 +61,11 @@ class Keeper:
         assert self._good is not None
         return self._write(self._outputs.snapshot(self._good.epoch), self._good)
 
+    def save_at_step(self) -> Path:
+        """Write what is remembered of the middle of an epoch as `name-step00000120`."""
+        assert self._good is not None
+        return self._write(self._outputs.at_step(self._good.step), self._good)
+
     def save_final(self) -> Path:
         """Write the remembered (last) epoch as `name`."""
         assert self._good is not None
@@ -87,7 +92,7 @@ class Keeper:
         if good is None or self._good_is_saved:
             return None
         path = outputs.snapshot(good.epoch)
-        if path.exists():
+        if path.exists() or good.step % max(1, self._session.plan.steps_per_epoch):
             path = outputs.stopped(good.step)
         return SnapshotSaved(good.step, good.epoch, self._write(path, good), final=False)
 

@@ -36,7 +36,10 @@ def check_name(name: str) -> None:
 
 def warnings(s: TrainSettings) -> Iterator[str]:
     """Pictures on the way that nobody makes."""
-    if s.sample_prompts.strip() and not (s.sample_every_n_epochs or s.save_every_n_epochs):
+    often = s.sample_every_n_epochs or s.save_every_n_epochs or s.sample_every_n_steps
+    if s.sample_prompts.strip() and not often:
         yield "sample_prompts are drawn at the end only, since neither sample_ nor save_every_n_epochs is set"
-    if not s.sample_prompts.strip() and (s.sample_every_n_epochs or s.sample_at_first):
+    if s.sample_every_n_epochs and s.sample_every_n_steps:
+        yield "sample_every_n_steps has no effect, since sample_every_n_epochs is set"
+    if not s.sample_prompts.strip() and (s.sample_every_n_epochs or s.sample_every_n_steps or s.sample_at_first):
         yield "no pictures are made on the way, since sample_prompts is empty"

@@ -58,7 +58,7 @@ LEFT_OUT = _by_name((
      "metadata_thumbnail metadata_merged_from metadata_trigger_phrase metadata_preprocessor "
      "metadata_is_negative_embedding", "lora-lab inspect --set writes it into the finished file"),
     ("vae", "the VAE is the host's: choose it in the webui, or bake it into the checkpoint"),
-    ("save_n_epoch_ratio save_every_n_steps sample_every_n_steps", _EPOCHS),
+    ("save_n_epoch_ratio", _EPOCHS),
     ("save_last_n_epochs save_last_n_steps", "no file of yours is deleted; delete snapshots that you do not want"),
     ("cpu_offload_checkpointing", "an experiment of kohya's; gradient_checkpointing alone is here"),
     ("fused_backward_pass full_fp16 full_bf16 fp8_base fp8_base_unet", _YET),
