@@ -34,6 +34,7 @@ class Health:
         self._seconds: deque[float] = deque(maxlen=200)
         self._told: set[str] = set()
         self._in_a_row = 0
+        self._any_good = False
         self.skipped = 0
         """Steps whose loss or gradients were no numbers; they have changed nothing."""
 
@@ -41,7 +42,12 @@ class Health:
         """A step was no number. False when the run should end: no step was good yet, or too many in a row were not."""
         self.skipped += 1
         self._in_a_row += 1
-        return self._steps > 0 and self._in_a_row < MOST_SKIPPED
+        return self._any_good and self._in_a_row < MOST_SKIPPED
+
+    def good(self) -> None:
+        """A step was a number."""
+        self._any_good = True
+        self._in_a_row = 0
 
     def take_skipped(self, step: int) -> str | None:
         """Said once: a step was left out."""
@@ -62,7 +68,6 @@ class Health:
             seconds: of the step.
         """
         self._steps += 1
-        self._in_a_row = 0
         yield from self._once("loss", self._loss(average))
         yield from self._once("rate", self._rate(sizes))
         yield from self._once("time", self._time(seconds))

@@ -234,11 +234,13 @@ class Trainer:
         session = self._need_session()
         batches, work = session.work(pending[0], stop=self._wish != "finished")
         try:
-            return session.stepper.step(model, batches, self._step + 1, work)
+            result = session.stepper.step(model, batches, self._step + 1, work)
         except LossIsNan:
             if not self._team.alone or not session.health.skip():
                 raise
             return None
+        session.health.good()
+        return result
 
     def _notes(self, done: list[StepDone]) -> Iterator[Event]:
         """What there is to say about the steps of a turn, each thing once."""

@@ -56,9 +56,9 @@ def test_steps_that_take_ever_longer_are_told() -> None:
 def test_steps_without_a_number_are_forgiven_until_they_come_in_a_row() -> None:
     health = Health("AdamW")
     assert not health.skip(), "the first step of all"
-    told(health, [0.1])
+    health.good()
     for _ in range(19):
         assert health.skip()
-        told(health, [0.1])
+        health.good()
     assert [health.skip() for _ in range(MOST_SKIPPED)] == [True] * (MOST_SKIPPED - 1) + [False]
     assert health.skipped == 20 + MOST_SKIPPED

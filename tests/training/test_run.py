@@ -135,3 +135,14 @@ def test_checkpointing_trains_the_same(host: TinyHost) -> None:
     a, b = tensors(plain.ended.lora), tensors(checked.ended.lora)
     for key, tensor in a.items():
         torch.testing.assert_close(tensor, b[key], rtol=5e-3, atol=1e-3)
+
+
+def test_snapshots_and_pictures_every_so_many_steps(host: TinyHost) -> None:
+    run = Training(host, max_train_epochs=3, train_batch_size=1, save_every_n_steps=3, sample_every_n_steps=6,
+                   sample_prompts="mika")  # fmt: skip
+    names = [s.path.name for s in run.of(SnapshotSaved)]
+    # 4 steps an epoch: after 3, 6 and 9; 12 is the end
+    assert names == [f"mika-step{n:08d}.safetensors" for n in (3, 6, 9)] + ["mika.safetensors"]
+    assert [p.path.name for p in run.of(PreviewMade)] == ["step00000006_00.png", "end_00.png"]
+    plain = Training(host, max_train_epochs=3, train_batch_size=1, output_name="plain")
+    assert same(tensors(run.ended.lora), tensors(plain.ended.lora))
