@@ -58,7 +58,7 @@ def _harmless(s: TrainSettings) -> Iterator[Saving]:
         yield Saving("gradient_checkpointing", f"saves about {CHECKPOINTING_SAVES:.0%} of the steps' memory")
     if not (s.cache_latents or s.cache_latents_to_disk or s.random_crop):
         yield Saving("cache_latents", "the VAE then works before the steps and not between them")
-    if getattr(s, "cache_text_encoder_outputs", None) is False and not _trains_text(s):
+    if not s.cache_text_encoder_outputs and not _trains_text(s):
         yield Saving("cache_text_encoder_outputs", "the text encoder then works before the steps")
     batch = s.train_batch_size
     if batch > 1:

@@ -150,7 +150,7 @@ def test_out_of_memory_gives_the_model_back_and_says_what_saves_how_much(host: T
     assert run.unchanged
     assert run.ended.reason == "failed"
     assert "gradient_checkpointing (saves about 75%" in run.ended.error
-    assert "train_batch_size 1 instead of 2 (saves 50%" in run.ended.error
+    assert "train_batch_size 1 instead of 2 with gradient_accumulation_steps 2 (saves" in run.ended.error
     assert isinstance(run.trainer.error, TrainingError)
     assert run.trainer.error.__cause__ is error
     assert run.ended.lora is not None
