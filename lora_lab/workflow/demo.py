@@ -174,9 +174,10 @@ def adapter_of(model: LoadedModel, path: Path) -> Adapter:
     """
     from lora_lab.network import files
     from lora_lab.network.adapter import Adapter
+    from lora_lab.network.reach import WIDEST
     from lora_lab.network.sites import find_sites
 
-    sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout)
+    sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout, reach=WIDEST)
     return Adapter.from_tensors(sites, files.read(path).tensors)
 
 

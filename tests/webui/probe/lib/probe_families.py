@@ -16,6 +16,7 @@ from lora_lab.host.base import Conditioning
 from lora_lab.host.webui import host
 from lora_lab.network import files
 from lora_lab.network.adapter import Adapter
+from lora_lab.network.reach import WIDEST
 from lora_lab.network.sites import find_sites
 from lora_lab.network.sizes import Size
 from lora_lab.training import objective
@@ -75,7 +76,7 @@ def picture_with_adapter(path: str, **changes: Any) -> dict[str, Any]:
     """A picture of ours with the LoRA of a file hung on the live model, and what is left behind."""
     before = everything()
     with host().lease("pictures") as model:
-        sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout)
+        sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout, reach=WIDEST)
         adapter = Adapter.from_tensors(sites, files.read(Path(path)).tensors)
         with adapter.attached():
             done = make(model, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
