@@ -49,9 +49,9 @@ def set_up() -> None:
     stamp.write_text(wanted(), encoding="utf-8")
 
 
-def run(*arguments: str) -> None:
-    """Run a module in the environment from the project's root; end with its status when it fails."""
-    status = subprocess.call([str(python()), "-m", *arguments], cwd=ROOT)
+def run(*arguments: str, **more: str) -> None:
+    """Run a module in the environment from the project's root, with `more` variables; end with its status if it fails."""
+    status = subprocess.call([str(python()), "-m", *arguments], cwd=ROOT, env={**os.environ, **more})
     if status:
         sys.exit(status)
 
@@ -67,7 +67,8 @@ def main() -> None:
     run("ruff", "check", ".")
     run("mypy")
     if verb == "test":
-        run("pytest", *rest)
+        # One file at a time on each core, with one thread each: threads of several processes would only wait.
+        run("pytest", "-n", "logical", "--dist", "loadfile", *rest, OMP_NUM_THREADS="1")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def load(path: Path, tokenizer: Path | None = None, prediction_type: PredictionT
     """
     if path.is_dir():
         found = load_folder(path)
-        return Parts(**found, prediction_type=_prediction(path, found["family"], found.pop("said"), prediction_type))
+        said = found.pop("said")
+        return Parts(**found, prediction_type=_prediction(path, found["family"], said, prediction_type))
     if not path.is_file():
         raise CheckpointError("there is no such checkpoint", file=path, remedy="check the path")
     if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):

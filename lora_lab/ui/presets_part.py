@@ -35,7 +35,7 @@ def build(context: UiContext) -> PresetWidgets:
     with gr.Row(elem_classes=["lora-lab-actions"]):
         chosen = gr.Dropdown(
             names, value=names[0] if names else None, show_label=False, container=False, min_width=140,
-            elem_id="lora_lab_train_preset", interactive=True,
+            elem_id="lora_lab_train_presets", interactive=True,
         )  # fmt: skip
         use = gr.Button("Use preset", size="sm", elem_id="lora_lab_train_preset_use")
         delete = gr.Button("Delete", size="sm", elem_id="lora_lab_train_preset_delete")

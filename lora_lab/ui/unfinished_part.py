@@ -57,7 +57,7 @@ def resume(values: Values, w: UnfinishedWidgets, context: UiContext) -> Changes:
     Raises:
         LoraLabError: it cannot go on, and why.
     """
-    context.queue().resume(str(values[w.choice] or ""), context.host)
+    context.queue().resume(id_of(values[w.choice]), context.host)
     return show(w, context)
 
 
@@ -67,7 +67,7 @@ def forget_it(values: Values, w: UnfinishedWidgets, context: UiContext) -> Chang
     Raises:
         LoraLabError: there is no such run.
     """
-    forget(find(context.host.paths().data_dir, str(values[w.choice] or "")))
+    forget(find(context.host.paths().data_dir, id_of(values[w.choice])))
     return show(w, context)
 
 
@@ -76,14 +76,24 @@ def show(w: UnfinishedWidgets, context: UiContext) -> Changes:
     runs = unfinished(context.host.paths().data_dir)
     if not runs:
         return {w.group: gr.update(visible=False)}
-    choices = [(label(run), run.id) for run in runs]
+    choices = [choice_of(run) for run in runs]
     count = "A run was" if len(runs) == 1 else f"{len(runs)} runs were"
     told = tag("p", esc(f"{count} broken off and can go on where it stood: {label(runs[0])}."), "lora-lab-small")
     return {
         w.group: gr.update(visible=True),
         w.told: told,
-        w.choice: gr.update(choices=choices, value=runs[0].id),
+        w.choice: gr.update(choices=choices, value=choices[0]),
     }
+
+
+def choice_of(run: Unfinished) -> str:
+    """A run in the list; gradio's has texts alone."""
+    return f"{run.id}: step {run.standing.step:,} of {run.standing.steps:,}"
+
+
+def id_of(choice: object) -> str:
+    """The inverse of `choice_of`; a run's name holds no colon."""
+    return str(choice or "").partition(": ")[0]
 
 
 def label(run: Unfinished) -> str:

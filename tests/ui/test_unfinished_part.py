@@ -42,9 +42,9 @@ def test_forgetting_a_run_keeps_its_folder(shown: Tab) -> None:
     folder = broken_off(shown, "mika", 120)
     newer = broken_off(shown, "zuli", 130)
     changes = unfinished_part.show(w, shown.context)
-    assert [value for _, value in changes[w.choice]["choices"]] == [newer.name, folder.name]
-    changes = unfinished_part.forget_it({w.choice: newer.name}, w, shown.context)
-    assert changes[w.choice]["value"] == folder.name
+    assert [unfinished_part.id_of(text) for text in changes[w.choice]["choices"]] == [newer.name, folder.name]
+    changes = unfinished_part.forget_it({w.choice: changes[w.choice]["value"]}, w, shown.context)
+    assert changes[w.choice]["value"] == f"{folder.name}: step 120 of 600"
     assert (newer / "settings.json").is_file()
     assert not (newer / state.FILE).exists()
 

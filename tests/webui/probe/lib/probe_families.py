@@ -20,7 +20,7 @@ from lora_lab.network.reach import WIDEST
 from lora_lab.network.sites import find_sites
 from lora_lab.network.sizes import Size
 from lora_lab.training import objective
-from lora_lab.training.step import denoising_losses
+from lora_lab.training.step import Measure, denoising_losses
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "host"))
 from fingerprint import differences
@@ -86,7 +86,7 @@ def picture_with_adapter(path: str, **changes: Any) -> dict[str, Any]:
 
 def matched(lora: str) -> dict[str, int]:
     """How many layers of the live model the webui's own extension has found for a LoRA that a picture has used."""
-    network = sys.modules["networks"].networks_in_memory[lora]
+    network = next(found for found in sys.modules["networks"].loaded_networks if found.name == lora)
     kinds = [type(module.sd_module).__name__ for module in network.modules.values()]
     return {kind: kinds.count(kind) for kind in set(kinds)}
 
@@ -102,7 +102,8 @@ def steps_leave_nothing() -> dict[str, Any]:
             sizes = None if told.pooled is None else torch.tensor([[64, 64, 0, 0, 64, 64]] * 2)
             x = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(2))
             draw = objective.Draw(torch.randn(x.shape), torch.tensor([100, 800]))
-            denoising_losses(model, x, draw, Conditioning(told.context, told.pooled, sizes)).mean().backward()
+            how = Measure(model.alphas_cumprod)
+            denoising_losses(model, x, draw, Conditioning(told.context, told.pooled, sizes), how).mean().backward()
         reached: dict[str, int] = {}
         for piece in adapter.pieces:
             some = any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in piece.parameters)
