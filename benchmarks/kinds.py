@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.children import Child
-from benchmarks.harness import Figure, parser, ratios, show
+from benchmarks.harness import Figure, parser, ratios, show, table
 from benchmarks.kinds_world import write_weights
 
 BARS = {"lora": 1.08, "locon": 1.25}
@@ -80,14 +80,17 @@ def main() -> int:
             same += ["--rank", str(asked.rank), "--threads", str(asked.threads)]
             here = [sys.executable, "-m", "benchmarks.kinds_step", *same]
             commands = {"bare": [*here, "--who", "bare"], "ours": [*here, "--who", "ours"]}
-            if kind != "lora":
+            if kind not in PEERS:
                 commands["lycoris"] = [*here, "--who", "lycoris"]
             if kind in PEERS and asked.peer:
                 script = str(Path(__file__).with_name("kinds_peer.py"))
                 commands["kohya"] = [asked.peer_python or sys.executable, script, "--peer", asked.peer, *same]
             children = {who: Child(command, Path(name) / f"{who}.log") for who, command in commands.items()}
             try:
-                figures += figures_of(kind, asked.batch, *measure(children, asked.rounds))
+                found = figures_of(kind, asked.batch, *measure(children, asked.rounds))
+                figures += found
+                if not asked.json:
+                    print(table(f"... {kind}", found), flush=True)
             finally:
                 for child in children.values():
                     child.close()

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from benchmarks.children import serve
 from benchmarks.kinds_world import Inputs, give_weights, make_inputs, text_config
 
-REACHES = {"lora": "lierla", "locon": "c3lier"}
-"""What is trained: the kinds of lycoris-lora are compared at a LoCon's layers."""
+PRESET = "attn-mlp"
+"""Of LyCORIS: the layers at which its kinds are compared; LoRA and LoCon are at kohya's LierLa and C3Lier."""
 
 
 def make_networks(weights: Path) -> tuple[nn.Module, nn.Module]:
@@ -69,16 +69,15 @@ def ours(unet: nn.Module, text: nn.Module, inputs: Inputs, kind: str, rank: int)
     """Our adapter, attached for each step as in a turn of training; and its number of sites."""
     from lora_lab.families import Family
     from lora_lab.network.adapter import Adapter
-    from lora_lab.network.reach import C3LIER, LIERLA
+    from lora_lab.network.reach import C3LIER, LIERLA, PRESETS
     from lora_lab.network.recipe import Recipe
     from lora_lab.network.sites import find_sites
     from lora_lab.network.sizes import Size
 
-    reach = LIERLA if kind == "lora" else C3LIER
+    reach = {"lora": LIERLA, "locon": C3LIER}.get(kind, PRESETS[PRESET])
     sites = find_sites(unet, (text,), Family.SD1, "diffusers", reach=reach)
-    algo = "lora" if kind == "lora" else kind
     generator = torch.Generator().manual_seed(2)
-    adapter = Adapter.create(sites, sizes=Size(rank, float(rank)), how=Recipe(algo=algo), generator=generator)
+    adapter = Adapter.create(sites, sizes=Size(rank, float(rank)), how=Recipe(algo=kind), generator=generator)
     step = stepper(unet, text, inputs, adapter.parameters())
 
     def attached() -> float:
@@ -95,7 +94,7 @@ def lycoris(unet: nn.Module, text: nn.Module, inputs: Inputs, kind: str, rank: i
     from lycoris.kohya import create_network  # type: ignore[import-not-found]
 
     network = create_network(
-        1.0, rank, float(rank), None, text, unet, algo=kind, conv_dim=rank, conv_alpha=rank, preset="full"
+        1.0, rank, float(rank), None, text, unet, algo=kind, conv_dim=rank, conv_alpha=rank, preset=PRESET
     )
     network.apply_to(text, unet, True, True)
     network.train()

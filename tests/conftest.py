@@ -8,6 +8,15 @@ from collections import Counter
 
 import pytest
 
+try:
+    from hypothesis import settings
+except ImportError:  # the tests that need it say so
+    pass
+else:
+    # How long an example takes says more of what else the machine does than of the code.
+    settings.register_profile("lora_lab", deadline=None)
+    settings.load_profile("lora_lab")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def a_data_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
