@@ -126,7 +126,7 @@ def test_a_waiting_run_is_cancelled_alone(
         page.page.locator("#lora_lab_train_start").click()
         page.page.locator("#lora_lab_train_card .lora-lab-waiting li").filter(has_text=name).wait_for()
     row = page.page.locator("#lora_lab_train_card .lora-lab-waiting li").filter(has_text="cancelled")
-    row.locator("button").click()
+    row.locator(".lora-lab-cancel").click()
     row.wait_for(state="detached")
     step = webui.check("training", run_id=first)["step"]
     assert wait(webui, first, lambda found: found["step"] > step + 1)["state"] == "running"
