@@ -12,6 +12,7 @@ from typing import Any
 from lora_lab.errors import AdapterFileError, SettingsError
 from lora_lab.families import BASE, Family
 from lora_lab.network.blocks import block_names
+from lora_lab.network.vectors import FORMATS
 from lora_lab.surgery.adapters import AdapterReader, SiteEntry
 from lora_lab.surgery.metadata import source_entry
 from lora_lab.surgery.places import block_of
@@ -71,12 +72,7 @@ class AdapterUse:
         return source_entry(reader.file, hash=reader.file.data_hash(), **strengths)
 
 
-VECTORS = {
-    17: (BASE, "IN01", "IN02", "IN04", "IN05", "IN07", "IN08", "M00", *(f"OUT{n:02d}" for n in range(3, 12))),
-    26: block_names(Family.SD1),
-    12: (BASE, "IN04", "IN05", "IN07", "IN08", "M00", *(f"OUT{n:02d}" for n in range(6))),
-    20: block_names(Family.SDXL),
-}
+VECTORS = {count: order for formats in FORMATS.values() for count, order in formats.items()}
 """The blocks that a list of weights means, by its length: lora-block-weight's formats."""
 
 

@@ -31,7 +31,7 @@ _WANDB = "the log is TensorBoard's and the tab's own; no other service is told"
 _CARDS = "an option of DeepSpeed or DDP for large models; a LoRA's optimizer fits on one card"
 _STATE = "a state of kohya's cannot be read here; continue from the LoRA itself, or resume a run of LoRA Lab"
 _LOADING = "pictures are loaded before their step by threads of this process; there is nothing to set"
-_EPOCHS = "snapshots and pictures come at the ends of epochs: see save_every_n_epochs, sample_every_n_epochs"
+_EPOCHS = "how often a snapshot is kept is said by save_every_n_epochs and save_every_n_steps"
 _YET = "LoRA Lab does not have it yet"
 
 LEFT_OUT = _by_name((
