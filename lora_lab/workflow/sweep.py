@@ -131,6 +131,9 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
         raise OutputError(f"the sweep's results cannot be written, {error.strerror}", file=path) from error
 
 
+STOPPED = "the sweep was stopped; start it again to go on with the rest"
+
+
 def run_all(sweep: Sweep, host: Host, told: Told, stop: Callable[[], bool] = lambda: False) -> list[Outcome]:
     """Do the runs that are not done yet, one after another; one that fails stops none of the others.
 
@@ -138,7 +141,7 @@ def run_all(sweep: Sweep, host: Host, told: Told, stop: Callable[[], bool] = lam
         sweep: checked.
         host: where they train.
         told: hears of every event.
-        stop: asked while a run is under way; a yes stops it and the sweep.
+        stop: asked before and while a run is under way; a yes stops it and the sweep.
 
     Raises:
         Interrupted: it was stopped, by `stop` or by the person who stopped a run; what is done is kept.
@@ -155,13 +158,15 @@ def run_all(sweep: Sweep, host: Host, told: Told, stop: Callable[[], bool] = lam
         if run.mark in known:
             found[run.mark] = known[run.mark]
             continue
+        if stop():
+            raise Interrupted(STOPPED)
         outcome = train(run, host, partial(told, number), stop)
         if outcome.state != "stopped" and outcome.lora:
             told(number, None)
             outcome = pictured(outcome, host, sweep)
         keep(outcome)
         if outcome.state == "stopped":
-            raise Interrupted("the sweep was stopped; start it again to go on with the rest")
+            raise Interrupted(STOPPED)
     return [found[run.mark] for run in sweep.runs]
 
 
