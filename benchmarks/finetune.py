@@ -24,7 +24,7 @@ from lora_lab.demo import assets, world
 from lora_lab.host.base import Host, LoadedModel
 from lora_lab.host.choose import standalone_host
 from lora_lab.training import objective
-from lora_lab.training.loss import LossOptions, item_losses, snr_weights
+from lora_lab.training.objective.loss import LossOptions, item_losses, snr_weights
 from lora_lab.workflow.demo import SCORED, SETTINGS, concept_score, generate, run_demo
 
 RATE = 0.1

@@ -28,9 +28,9 @@ from lora_lab.families import Family
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.sites import find_sites
 from lora_lab.network.sizes import Size
-from lora_lab.training.checkpointing import gradient_checkpointing
-from lora_lab.training.fused import FusedUpdate
-from lora_lab.training.meter import MIB, peak
+from lora_lab.training.learning.fused import FusedUpdate
+from lora_lab.training.memory.checkpointing import gradient_checkpointing
+from lora_lab.training.memory.meter import MIB, peak
 
 NAMES = ("bare", "plain", "gradient_checkpointing", "fused_backward_pass", "full_bf16")
 

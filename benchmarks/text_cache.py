@@ -25,9 +25,9 @@ from benchmarks.step import SIZES, make_unet, our_step
 from lora_lab.families import Family
 from lora_lab.host import clip
 from lora_lab.host.base import Conditioning, TokenBatch
-from lora_lab.training.conditioning import CaptionEncoder
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.text_cache import TextCache
+from lora_lab.training.text.conditioning import CaptionEncoder
+from lora_lab.training.text.text_cache import TextCache
 
 TEXT = {"sd15": (768, 12, 12, 3072), "demo": (96, 3, 6, 384)}
 """Width, layers, heads, width of the inner layers of the text encoder."""

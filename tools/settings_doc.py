@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lora_lab.training.fields import FieldSpec  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
+from lora_lab.training.settings.fields import FieldSpec  # noqa: E402
 
 HEAD = """# Settings
 

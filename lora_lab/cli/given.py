@@ -43,10 +43,9 @@ def read(path: Path, args: argparse.Namespace, output: Output) -> SettingsFile:
     Raises:
         SettingsError: the file, the preset or a change is wrong.
     """
-    from lora_lab.training import presets
-    from lora_lab.training.settings import TrainSettings
+    from lora_lab.training.settings import presets, settings_file
 
-    found = TrainSettings.from_file(path)
+    found = settings_file.read(path)
     for text in (found.note, *found.remarks):
         if text:
             output.warn(f"note: {text}")

@@ -29,7 +29,7 @@ def read(lora: Path, args: argparse.Namespace, output: Output) -> SettingsFile:
     Raises:
         SettingsError: the LoRA tells nothing of its training, or a setting is wrong.
     """
-    from lora_lab.training import presets
+    from lora_lab.training.settings import presets
     from lora_lab.training.start_files import following
 
     found = given.read(lora, args, output)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Tell what a file holds, and write it as asked; without a file, list the presets."""
-    from lora_lab.training import presets
+    from lora_lab.training.settings import presets
 
     folder = given.data_dir(args)
     if args.delete_preset:
@@ -84,9 +84,9 @@ def _export(found: SettingsFile, args: argparse.Namespace, output: Output) -> Pa
     """
     from lora_lab.errors import OutputError
     from lora_lab.families import Family
-    from lora_lab.training import settings_file
     from lora_lab.training.exporting import texts
     from lora_lab.training.exporting.options import Target
+    from lora_lab.training.settings import settings_file
 
     form, path = args.export[0], Path(args.export[1])
     if form not in FORMATS:

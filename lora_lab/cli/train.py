@@ -242,7 +242,7 @@ def told(run: Run) -> dict[str, Any]:
 
 def measure(settings: TrainSettings, host: Host, output: Output) -> dict[str, Any]:
     """Tell what a run would need; of several stages the first."""
-    from lora_lab.training import dry_run
+    from lora_lab.training.memory import dry_run
     from lora_lab.training.prepare import check_start
     from lora_lab.training.stages import expand
 

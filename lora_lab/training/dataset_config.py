@@ -24,10 +24,10 @@ from lora_lab.dataset.scan import ScanReport, scan
 from lora_lab.dataset.sources import SubsetSource, scan_sources
 from lora_lab.errors import SettingsError
 from lora_lab.training.checks.captions import check_text_cache
-from lora_lab.training.fields import FieldSpec
 from lora_lab.training.plan import options_of
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.values import parse
+from lora_lab.training.settings.fields import FieldSpec
+from lora_lab.training.settings.values import parse
 
 if sys.version_info >= (3, 11):
     import tomllib

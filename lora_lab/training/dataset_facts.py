@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_lab.dataset.folders import Subset
 from lora_lab.dataset.scan import ScanReport, epoch_items
-from lora_lab.training.metadata import DatasetFacts
+from lora_lab.training.record.metadata import DatasetFacts
 
 
 def facts_of(report: ScanReport, validation_images: int = 0, *, by_config: bool = False) -> DatasetFacts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lora_lab.errors import Interrupted, LoraLabError
 from lora_lab.host.base import PreviewRequest
 from lora_lab.training.events import Event, PreviewMade, Progress, Warned
-from lora_lab.training.memory import is_out_of_memory
+from lora_lab.training.memory.out_of_memory import is_out_of_memory
 from lora_lab.training.previews import PreviewPrompt
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_lab.errors import HostBusyError, LoraLabError, TrainingError
-from lora_lab.training import memory
+from lora_lab.training.memory import out_of_memory
 from lora_lab.training.prepare import Checked
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.step import LossIsNan
@@ -26,9 +26,9 @@ def known(error: BaseException, settings: TrainSettings, step: int, parameters: 
         return error
     if isinstance(error, LossIsNan):
         return TrainingError(f"the loss is not a number any more at step {step}", remedy=NAN_REMEDY)
-    if memory.is_out_of_memory(error):
+    if out_of_memory.is_out_of_memory(error):
         what = "the memory is not enough for this training"
-        return TrainingError(what, remedy=f"set {memory.advice(settings, parameters)}")
+        return TrainingError(what, remedy=f"set {out_of_memory.advice(settings, parameters)}")
     return None
 
 

@@ -21,11 +21,11 @@ from lora_lab.training.checks import check
 from lora_lab.training.events import Event, RunEnded
 from lora_lab.training.line import WaitingLine
 from lora_lab.training.prepare import Checked, check_start
+from lora_lab.training.record.unfinished import Unfinished, check_checkpoint, check_settings, find
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.stages import Chain, expand
 from lora_lab.training.team import ALONE, Team
-from lora_lab.training.unfinished import Unfinished, check_checkpoint, check_settings, find
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host

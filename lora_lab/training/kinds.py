@@ -10,7 +10,7 @@ from lora_lab.errors import SettingsError
 from lora_lab.network.reach import C3LIER, LIERLA, PRESETS, Reach
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sizes import Size, Sizes, by_kernel
-from lora_lab.training import preset_file
+from lora_lab.training.settings import preset_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -30,9 +30,9 @@ from lora_lab.training.events import (
     Validated,
     Warned,
 )
+from lora_lab.training.record.snapshots import Keeper
+from lora_lab.training.record.state_keeper import StateKeeper
 from lora_lab.training.setup import Session, set_up
-from lora_lab.training.snapshots import Keeper
-from lora_lab.training.state_keeper import StateKeeper
 from lora_lab.training.step import LossIsNan, StepResult
 from lora_lab.training.team import ALONE, Team
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lora_lab.dataset.dataset import BatchPlan
     from lora_lab.host.base import Host, LoadedModel
     from lora_lab.training.prepare import Checked
-    from lora_lab.training.state import State
+    from lora_lab.training.record.state import State
 
 RETRY_SECONDS = 1.0
 """How often a checkpoint that was exchanged during the run is asked for again."""

@@ -16,10 +16,10 @@ from lora_lab.errors import DatasetError
 from lora_lab.training.dataset_config import scan_of
 from lora_lab.training.dataset_facts import facts_of
 from lora_lab.training.events import Event, Progress, Warned
-from lora_lab.training.metadata import DatasetFacts
 from lora_lab.training.plan import options_of
+from lora_lab.training.record.metadata import DatasetFacts
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.text_cache import captions_of
+from lora_lab.training.text.text_cache import captions_of
 
 TOLD = 10
 """So many problems of the pictures are told one by one."""

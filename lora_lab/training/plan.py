@@ -10,10 +10,10 @@ from lora_lab.dataset.options import DatasetOptions
 from lora_lab.errors import SettingsError
 from lora_lab.families import BASE, Family, Part
 from lora_lab.network.block_words import chosen
-from lora_lab.training.groups import Group, RateGroup, rate_groups
 from lora_lab.training.kinds import trains_text
-from lora_lab.training.optimizer_kinds import kind_of, parse_args
-from lora_lab.training.schedules import Shape
+from lora_lab.training.learning.groups import Group, RateGroup, rate_groups
+from lora_lab.training.learning.optimizer_kinds import kind_of, parse_args
+from lora_lab.training.learning.schedules import Shape
 from lora_lab.training.settings import TrainSettings
 
 DEFAULT_EPOCHS = 10

@@ -15,7 +15,7 @@ from lora_lab.training.checks.family import check_family, family_warnings
 from lora_lab.training.checks.memory import check_host
 from lora_lab.training.checks.noise import check_prediction, prediction_warnings
 from lora_lab.training.dataset_config import plain_path, sources_of
-from lora_lab.training.outputs import Outputs, check_outputs, outputs_of
+from lora_lab.training.record.outputs import Outputs, check_outputs, outputs_of
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.start_files import check_start_files, find_file
 
@@ -90,9 +90,9 @@ def check_sources(settings: TrainSettings, paths: HostPaths) -> None:
 
 def _check_tools(settings: TrainSettings) -> None:
     """The optimizer and the schedule can be made: a missing package or a wrong option is told here, not in the run."""
-    from lora_lab.training.optimizers import try_out
+    from lora_lab.training.learning.optimizers import try_out
+    from lora_lab.training.learning.schedule_classes import foreseen
     from lora_lab.training.plan import scheduler_of
-    from lora_lab.training.schedule_classes import foreseen
 
     try_out(settings.optimizer_type, settings.optimizer_args)
     if settings.lr_scheduler_type and scheduler_of(settings) == settings.lr_scheduler:

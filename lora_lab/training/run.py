@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 
 from lora_lab import __version__
 from lora_lab.errors import HostBusyError, LoraLabError, TrainingError
-from lora_lab.training import settings_file
-from lora_lab.training.board import open_board
-from lora_lab.training.event_log import to_json, told_before
 from lora_lab.training.events import Event, RunEnded, Warned
-from lora_lab.training.folder_lock import FolderLock, sweep
+from lora_lab.training.learning.optimizer_kinds import kind_of
 from lora_lab.training.line import WaitingLine
-from lora_lab.training.optimizer_kinds import kind_of
-from lora_lab.training.outputs import check_writable
 from lora_lab.training.prepare import Checked
+from lora_lab.training.record.board import open_board
+from lora_lab.training.record.event_log import to_json, told_before
+from lora_lab.training.record.folder_lock import FolderLock, sweep
+from lora_lab.training.record.outputs import check_writable
+from lora_lab.training.settings import settings_file
 from lora_lab.training.status import RunStatus, after
 from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
+    from lora_lab.training.record.unfinished import Unfinished
     from lora_lab.training.stages import Chain
-    from lora_lab.training.unfinished import Unfinished
 
 Listener = Callable[[Event], None]
 
@@ -164,8 +164,8 @@ class Run:
             self._lock.release()
 
     def _train(self) -> None:
-        from lora_lab.training import state
         from lora_lab.training.loop import Trainer
+        from lora_lab.training.record import state
 
         settings = self.checked.settings
         board, excuse = open_board(settings, kind_of(settings.optimizer_type).adaptive)

@@ -13,30 +13,31 @@ from lora_lab.errors import TrainingError
 from lora_lab.families import Family
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.sites import Site, find_sites
-from lora_lab.training import kinds, objective, precision
+from lora_lab.training import kinds, objective
 from lora_lab.training.alike import facts_of
-from lora_lab.training.averages import LossAverage, Speed
-from lora_lab.training.block_sizes import block_sizes
-from lora_lab.training.conditioning import CaptionEncoder
 from lora_lab.training.drawing import Previews
 from lora_lab.training.events import Event, Progress, RunStarted, Warned
 from lora_lab.training.health import Health
+from lora_lab.training.learning import precision
+from lora_lab.training.learning.averages import LossAverage, Speed
+from lora_lab.training.learning.block_sizes import block_sizes
+from lora_lab.training.learning.precision import Precision
 from lora_lab.training.material import Material, gather
-from lora_lab.training.metadata import Origin, RunFacts, new_session_id
-from lora_lab.training.outputs import check_outputs, check_space
+from lora_lab.training.memory.thrift import Thrift, notes
+from lora_lab.training.objective.validation import Validation
 from lora_lab.training.plan import Plan, make_plan
-from lora_lab.training.precision import Precision
 from lora_lab.training.prepare import Checked
 from lora_lab.training.previews import parse_prompts
+from lora_lab.training.record.metadata import Origin, RunFacts, new_session_id
+from lora_lab.training.record.outputs import check_outputs, check_space
+from lora_lab.training.record.state import Standing, State
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.starting import Start
-from lora_lab.training.state import Standing, State
 from lora_lab.training.step import Stepper
 from lora_lab.training.team import ALONE, Team, Work
-from lora_lab.training.text_cache import TextCache, cache_for
-from lora_lab.training.thrift import Thrift, notes
+from lora_lab.training.text.conditioning import CaptionEncoder
+from lora_lab.training.text.text_cache import TextCache, cache_for
 from lora_lab.training.turns import Fit, Turns
-from lora_lab.training.validation import Validation
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import Batch, BatchPlan, Dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_lab.errors import AdapterFileError, SettingsError
-from lora_lab.training.outputs import ENDING
+from lora_lab.training.record.outputs import ENDING
 from lora_lab.training.settings import TrainSettings
 
 if TYPE_CHECKING:

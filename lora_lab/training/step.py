@@ -14,23 +14,23 @@ from torch import Tensor
 
 from lora_lab.errors import SettingsError, TrainingError
 from lora_lab.training import objective
-from lora_lab.training.conditioning import sized
-from lora_lab.training.fused import FusedUpdate
-from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights
-from lora_lab.training.noise import NoiseOptions
-from lora_lab.training.optimizers import build, in_units, rates, settle
-from lora_lab.training.parameters import parameter_groups
+from lora_lab.training.learning.fused import FusedUpdate
+from lora_lab.training.learning.optimizers import build, in_units, rates, settle
+from lora_lab.training.learning.parameters import parameter_groups
+from lora_lab.training.learning.precision import Precision
+from lora_lab.training.learning.schedule_classes import Rates
+from lora_lab.training.objective.loss import LossOptions, huber_c, item_losses, snr_weights
+from lora_lab.training.objective.noise import NoiseOptions
 from lora_lab.training.plan import Plan
-from lora_lab.training.precision import Precision
-from lora_lab.training.schedule_classes import Rates
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.team import ALONE, Team, Work
+from lora_lab.training.text.conditioning import sized
 
 if TYPE_CHECKING:
     from lora_lab.dataset.dataset import Batch
     from lora_lab.host.base import Conditioning, LoadedModel
     from lora_lab.network.adapter import Adapter
-    from lora_lab.training.conditioning import CaptionEncoder
+    from lora_lab.training.text.conditioning import CaptionEncoder
 
 
 SQUARED = LossOptions()

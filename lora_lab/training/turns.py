@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lora_lab.network.reach import WIDEST, Reach
 from lora_lab.network.sites import find_sites
-from lora_lab.training.thrift import Thrift
+from lora_lab.training.memory.thrift import Thrift
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host, LoadedModel

@@ -10,8 +10,8 @@ import json
 
 from lora_lab.families import BASE, Family
 from lora_lab.network.blocks import MIDDLE
-from lora_lab.training.block_rules import LENGTHS
-from lora_lab.training.optimizer_kinds import KINDS
+from lora_lab.training.learning.block_rules import LENGTHS
+from lora_lab.training.learning.optimizer_kinds import KINDS
 from lora_lab.ui.words import esc, tag
 
 PLAIN_BLOCKS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_lab.training.caption_preview import CaptionPreview, ShownCaption
+from lora_lab.training.text.caption_preview import CaptionPreview, ShownCaption
 from lora_lab.ui.words import esc, tag
 
 

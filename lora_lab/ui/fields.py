@@ -10,8 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from lora_lab.training.fields import FieldSpec
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings.fields import FieldSpec
 from lora_lab.ui.words import number, tag
 
 

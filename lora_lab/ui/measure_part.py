@@ -57,7 +57,7 @@ def measure(values: Values, w: MeasureWidgets, raw: Callable[[Values], dict[str,
     Raises:
         LoraLabError: it cannot be run like this, or a run is under way.
     """
-    from lora_lab.training import dry_run
+    from lora_lab.training.memory import dry_run
 
     settings = TrainSettings.from_mapping(raw(values))
     first = expand(settings)[0] if settings.stages.strip() else settings

@@ -9,8 +9,7 @@ from typing import Any
 import gradio as gr
 
 from lora_lab.errors import SettingsError
-from lora_lab.training import presets
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings import TrainSettings, presets
 from lora_lab.ui import train_files
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lora_lab.training.groups import RateGroup
-from lora_lab.training.optimizer_kinds import kind_of, parse_args
+from lora_lab.training.learning.groups import RateGroup
+from lora_lab.training.learning.optimizer_kinds import kind_of, parse_args
+from lora_lab.training.learning.schedules import parse_rules, schedule
 from lora_lab.training.plan import Plan, scheduler_of, shape_of, step_rules
-from lora_lab.training.schedules import parse_rules, schedule
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui.svg import Curve, Mark, rate_chart
 from lora_lab.ui.words import esc, tag
@@ -57,7 +57,7 @@ def _rates(settings: TrainSettings, plan: Plan) -> list[tuple[RateGroup, Rate]]:
         parts = {group.part: group for group in groups}
         return [(group, _ending(one, group, plan)) for group in parts.values()]
     if settings.lr_scheduler_type and scheduler_of(settings) == settings.lr_scheduler:
-        from lora_lab.training.schedule_classes import foreseen
+        from lora_lab.training.learning.schedule_classes import foreseen
 
         table = foreseen(settings, [g.learning_rate for g in groups], plan.steps)
         return [

@@ -11,14 +11,13 @@ from typing import Any
 import gradio as gr
 
 from lora_lab.errors import OutputError, SettingsError
-from lora_lab.training import presets, settings_file
 from lora_lab.training.checks import check_name
 from lora_lab.training.exporting.options import Export, Target
 from lora_lab.training.exporting.texts import FORMATS, write
 from lora_lab.training.importing.files import ENDINGS
 from lora_lab.training.importing.found import MayLook, SettingsFile, listed
 from lora_lab.training.prepare import check_allowed
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings import TrainSettings, presets, settings_file
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from lora_lab.training.unfinished import Unfinished, find, forget, unfinished
+from lora_lab.training.record.unfinished import Unfinished, find, forget, unfinished
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.words import esc, tag

@@ -37,8 +37,8 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
 
 def _run(folder: Path) -> ListedRun:
-    from lora_lab.training import settings_file
-    from lora_lab.training.folder_lock import in_use
+    from lora_lab.training.record.folder_lock import in_use
+    from lora_lab.training.settings import settings_file
 
     try:
         name = settings_file.read(folder / "settings.json").settings.output_name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_lab.cli import main
-from lora_lab.training import settings_file
+from lora_lab.training.settings import settings_file
 
 DATA = Path(__file__).parent.parent / "training" / "data"
 

@@ -24,10 +24,10 @@ import torch
 from lora_lab.demo import assets
 from lora_lab.host.choose import standalone_host
 from lora_lab.network import files
-from lora_lab.training import state
 from lora_lab.training.jobs import JobQueue
+from lora_lab.training.record import state
+from lora_lab.training.record.unfinished import unfinished
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.unfinished import unfinished
 from lora_lab.workflow.demo import SETTINGS
 
 NAME = "mika"

@@ -19,9 +19,9 @@ from lora_lab.families import BASE, Family  # noqa: E402
 from lora_lab.network.block_words import chosen, shortened  # noqa: E402
 from lora_lab.network.blocks import block_names, block_of_name  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
-from lora_lab.training.block_rules import blocks_of_places, lr_weights, place_of, shares  # noqa: E402
-from lora_lab.training.block_sizes import block_sizes  # noqa: E402
 from lora_lab.training.checks.blocks import block_warnings, check_blocks  # noqa: E402
+from lora_lab.training.learning.block_rules import blocks_of_places, lr_weights, place_of, shares  # noqa: E402
+from lora_lab.training.learning.block_sizes import block_sizes  # noqa: E402
 from lora_lab.training.plan import make_plan  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 

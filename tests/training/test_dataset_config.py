@@ -13,11 +13,11 @@ from PIL import Image
 
 from lora_lab.dataset.held_out import split
 from lora_lab.errors import LoraLabError, SettingsError
-from lora_lab.training.caption_preview import preview, where_cut
 from lora_lab.training.dataset_config import scan_of, sources_of
 from lora_lab.training.dataset_facts import facts_of
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.text.caption_preview import preview, where_cut
 
 README = """
 [general]

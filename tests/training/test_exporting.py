@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from lora_lab.errors import OutputError
 from lora_lab.families import Family
-from lora_lab.training import settings_file
 from lora_lab.training.exporting.options import CHECKPOINT, Target, export
 from lora_lab.training.exporting.texts import FORMATS, quoted_for_bash, quoted_for_powershell, text, write
 from lora_lab.training.importing import script
 from lora_lab.training.importing.files import parse_toml
 from lora_lab.training.importing.options import OPTIONS
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings import TrainSettings, settings_file
 
 from .test_settings import ALL_VALUES
 

@@ -23,11 +23,11 @@ from lora_lab.errors import (  # noqa: E402
     SettingsError,
 )
 from lora_lab.host.base import HostPaths  # noqa: E402
-from lora_lab.training import jobs, settings_file  # noqa: E402
+from lora_lab.training import jobs  # noqa: E402
 from lora_lab.training.events import Event, RunEnded, RunStarted, StepDone  # noqa: E402
 from lora_lab.training.jobs import JobQueue  # noqa: E402
 from lora_lab.training.run import Run  # noqa: E402
-from lora_lab.training.settings import TrainSettings  # noqa: E402
+from lora_lab.training.settings import TrainSettings, settings_file  # noqa: E402
 
 from .tiny import TinyHost, TinyModel, fingerprint, run_settings, write_pictures  # noqa: E402
 

@@ -23,10 +23,10 @@ from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.inspect import inspect  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
-from lora_lab.training import kinds, network_words  # noqa: E402
+from lora_lab.training import kinds  # noqa: E402
 from lora_lab.training.checks import check, warnings  # noqa: E402
 from lora_lab.training.events import Warned  # noqa: E402
-from lora_lab.training.settings import TrainSettings  # noqa: E402
+from lora_lab.training.settings import TrainSettings, network_words  # noqa: E402
 
 from .running import Training, fresh_host  # noqa: E402
 from .tiny import TinyHost  # noqa: E402

@@ -16,7 +16,7 @@ from lora_lab.families import Family  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
-from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
+from lora_lab.training.memory.checkpointing import gradient_checkpointing  # noqa: E402
 
 
 def ldm_unet(use_checkpoint: bool) -> Any:

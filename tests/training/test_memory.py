@@ -17,10 +17,10 @@ from lora_lab.network import files  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
-from lora_lab.training import dry_run, memory  # noqa: E402
-from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.events import Warned  # noqa: E402
-from lora_lab.training.meter import peak  # noqa: E402
+from lora_lab.training.memory import dry_run, out_of_memory  # noqa: E402
+from lora_lab.training.memory.checkpointing import gradient_checkpointing  # noqa: E402
+from lora_lab.training.memory.meter import peak  # noqa: E402
 from lora_lab.training.prepare import check_start  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 
@@ -49,7 +49,7 @@ def test_updates_within_the_backward_are_those_after_it(host: TinyHost, optimize
 
 
 def test_no_gradient_is_kept_with_updates_in_the_backward(host: TinyHost) -> None:
-    from lora_lab.training import fused
+    from lora_lab.training.learning import fused
 
     seen: list[int] = []
     real = fused._Step.__call__
@@ -276,7 +276,7 @@ def test_savings_stand_in_the_order_of_harm() -> None:
         "train_data_dir": "x", "output_name": "m", "train_batch_size": 4, "network_dim": 128, "max_grad_norm": 0,
         "cache_latents": False, "mixed_precision": "bf16",
     })  # fmt: skip
-    found = [str(one) for one in memory.savings(settings, 75 << 20)]
+    found = [str(one) for one in out_of_memory.savings(settings, 75 << 20)]
     words = ["gradient_checkpointing", "cache_latents", "train_batch_size 2 instead of 4 with gradient_accumulation_"
              "steps 2", "fused_backward_pass", "AdamW8bit instead of AdamW", "full_bf16", "fp8_base_unet",
              "resolution 384", "network_dim 64"]  # fmt: skip

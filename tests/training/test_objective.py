@@ -12,9 +12,9 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lora_lab.training import objective  # noqa: E402
-from lora_lab.training.loss import LossOptions, huber_c, item_losses, snr_weights  # noqa: E402
-from lora_lab.training.noise import NoiseOptions  # noqa: E402
-from lora_lab.training.schedules import SCHEDULES, Shape, schedule  # noqa: E402
+from lora_lab.training.learning.schedules import SCHEDULES, Shape, schedule  # noqa: E402
+from lora_lab.training.objective.loss import LossOptions, huber_c, item_losses, snr_weights  # noqa: E402
+from lora_lab.training.objective.noise import NoiseOptions  # noqa: E402
 
 ALPHAS = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2, 0)
 T = torch.tensor([0, 10, 500, 999])

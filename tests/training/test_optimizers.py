@@ -13,10 +13,10 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lora_lab.errors import SettingsError  # noqa: E402
-from lora_lab.training import optimizer_kinds, optimizers  # noqa: E402
+from lora_lab.training.learning import optimizer_kinds, optimizers  # noqa: E402
+from lora_lab.training.learning.schedule_classes import Rates, foreseen  # noqa: E402
+from lora_lab.training.learning.schedules import parse_rules  # noqa: E402
 from lora_lab.training.plan import make_plan, scheduler_of  # noqa: E402
-from lora_lab.training.schedule_classes import Rates, foreseen  # noqa: E402
-from lora_lab.training.schedules import parse_rules  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 
 STEPS = 25

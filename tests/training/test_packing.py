@@ -14,7 +14,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lora_lab.errors import TrainingError  # noqa: E402
-from lora_lab.training.packing import pack, unpack  # noqa: E402
+from lora_lab.training.record.packing import pack, unpack  # noqa: E402
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 NESTED = st.recursive(

@@ -16,11 +16,13 @@ from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
 from lora_lab.errors import OutputError, SettingsError  # noqa: E402
-from lora_lab.training import memory, optimizers, outputs, precision  # noqa: E402
-from lora_lab.training.averages import LossAverage, Speed  # noqa: E402
-from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.events import RunEnded, StepDone  # noqa: E402
+from lora_lab.training.learning import optimizers, precision  # noqa: E402
+from lora_lab.training.learning.averages import LossAverage, Speed  # noqa: E402
+from lora_lab.training.memory import out_of_memory  # noqa: E402
+from lora_lab.training.memory.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.plan import make_plan, options_of  # noqa: E402
+from lora_lab.training.record import outputs  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 from lora_lab.training.status import POINTS, RunStatus, after  # noqa: E402
 
@@ -324,15 +326,15 @@ def test_precision_that_cannot_be_had_is_refused(setting: str, device: Any, dtyp
     ],
 )
 def test_out_of_memory_is_told_apart(error: Exception, expected: bool) -> None:
-    assert memory.is_out_of_memory(error) is expected
+    assert out_of_memory.is_out_of_memory(error) is expected
 
 
 def test_the_advice_names_settings_that_are_not_used_yet() -> None:
-    text = memory.advice(settings(train_batch_size=4, optimizer_type="Prodigy", network_dim=128), 75_000_000)
+    text = out_of_memory.advice(settings(train_batch_size=4, optimizer_type="Prodigy", network_dim=128), 75_000_000)
     for words in ("gradient_checkpointing", "batch_size 2 instead of 4", "resolution 384", "network_dim 64", "AdamW"):
         assert words in text
     small = settings(gradient_checkpointing=True, train_batch_size=1, resolution=64, min_bucket_reso=64)
-    assert "gradient_checkpointing" not in memory.advice(small, 1000)
+    assert "gradient_checkpointing" not in out_of_memory.advice(small, 1000)
 
 
 # --- status ---------------------------------------------------------------------------------------------

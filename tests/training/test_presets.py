@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_lab.errors import OutputError, SettingsError
-from lora_lab.training import presets, settings_file
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings import TrainSettings, presets, settings_file
 
 MINE = TrainSettings.from_mapping({
     "train_data_dir": "/secret/place", "reg_data_dir": "/secret/reg", "output_name": "mika", "output_dir": "/secret/o",

@@ -14,12 +14,12 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from lora_lab.errors import HostBusyError, LoraLabError, SettingsError, TrainingError  # noqa: E402
 from lora_lab.network import files  # noqa: E402
-from lora_lab.training import state  # noqa: E402
 from lora_lab.training.events import StepDone, Warned  # noqa: E402
-from lora_lab.training.folder_lock import FolderLock, in_use  # noqa: E402
 from lora_lab.training.jobs import JobQueue  # noqa: E402
+from lora_lab.training.record import state  # noqa: E402
+from lora_lab.training.record.folder_lock import FolderLock, in_use  # noqa: E402
+from lora_lab.training.record.unfinished import unfinished  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
-from lora_lab.training.unfinished import unfinished  # noqa: E402
 
 from .running import MODEL, at_forward, fail_with, fresh_host, same, tensors  # noqa: E402
 from .tiny import TinyHost, fingerprint, run_settings  # noqa: E402

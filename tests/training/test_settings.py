@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_lab import errors
 from lora_lab.dataset.options import DatasetOptions
 from lora_lab.errors import OutputError, SettingsError
-from lora_lab.training import settings_file
 from lora_lab.training.checks import check, warnings
-from lora_lab.training.fields import SAME
 from lora_lab.training.importing.files import parse_toml
 from lora_lab.training.previews import SAMPLERS, parse_prompts
-from lora_lab.training.settings import TrainSettings
-from lora_lab.training.values import parse
+from lora_lab.training.settings import TrainSettings, settings_file
+from lora_lab.training.settings.fields import SAME
+from lora_lab.training.settings.values import parse
 
 SPECS = TrainSettings.specs()
 GOOD: dict[str, Any] = {"train_data_dir": "pictures", "output_name": "mika"}
@@ -224,9 +224,10 @@ def test_every_setting_is_read_somewhere(spec: Any) -> None:
 
 
 def sources(room: str) -> list[str]:
-    """All of a room but the checks and the metadata, in which being read has no effect."""
-    folder = Path(settings_file.__file__).parent.parent / room
-    paths = [p for p in folder.glob("*.py") if p.name not in ("checks.py", "metadata.py", "options.py")]
+    """All of a room but the checks, the files of others and the metadata, in which being read has no effect."""
+    folder = Path(errors.__file__).parent / room
+    without = {"checks", "importing", "exporting", "metadata.py", "options.py"}
+    paths = [p for p in folder.rglob("*.py") if not without & set(p.relative_to(folder).parts)]
     return [p.read_text(encoding="utf-8") for p in paths]
 
 
@@ -333,7 +334,7 @@ optimizer_type = "adamw"
 def test_a_kohya_file_keeps_kohyas_defaults(tmp_path: Path) -> None:
     path = tmp_path / "kohya.toml"
     path.write_text(KOHYA, encoding="utf-8")
-    found = TrainSettings.from_file(path)
+    found = settings_file.read(path)
     s = found.settings
     assert (found.skipped, found.note, found.checkpoint) == ((), "", "model.safetensors")
     assert (s.network_dim, s.network_alpha, s.resolution, s.caption_extension) == (64, 1, (512, 768), ".txt")

@@ -21,7 +21,7 @@ from lora_lab.network.sizes import Size  # noqa: E402
 from lora_lab.training.events import RunEnded, SnapshotSaved, StepDone  # noqa: E402
 from lora_lab.training.jobs import JobQueue  # noqa: E402
 from lora_lab.training.prepare import check_start  # noqa: E402
-from lora_lab.training.settings import TrainSettings  # noqa: E402
+from lora_lab.training.settings import TrainSettings, settings_file  # noqa: E402
 from lora_lab.training.stages import expand, parse_line, to_lines  # noqa: E402
 
 from .running import MODEL, Training, at_forward, fail_with, fresh_host, same, tensors  # noqa: E402
@@ -308,7 +308,7 @@ def test_stages_are_tables_in_files_and_lines_in_the_form(tmp_path: Path) -> Non
         '[[stages]]\noptimizer_args = ["weight_decay=0.1", "eps=1e-6"]\nflip_aug = true\n',
         encoding="utf-8",
     )
-    settings = TrainSettings.from_file(path).settings
+    settings = settings_file.read(path).settings
     assert settings.stages.splitlines() == [
         'max_train_steps=4 train_data_dir="my pictures"', "-",
         'optimizer_args=["weight_decay=0.1", "eps=1e-6"] flip_aug=true',

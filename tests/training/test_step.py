@@ -15,12 +15,12 @@ from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
 from lora_lab.training import objective  # noqa: E402
-from lora_lab.training.checkpointing import gradient_checkpointing  # noqa: E402
-from lora_lab.training.conditioning import CaptionEncoder  # noqa: E402
+from lora_lab.training.learning.precision import Precision, choose  # noqa: E402
+from lora_lab.training.memory.checkpointing import gradient_checkpointing  # noqa: E402
 from lora_lab.training.plan import make_plan  # noqa: E402
-from lora_lab.training.precision import Precision, choose  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
 from lora_lab.training.step import LossIsNan, Stepper, noise_options  # noqa: E402
+from lora_lab.training.text.conditioning import CaptionEncoder  # noqa: E402
 
 from .tiny import TinyHost, TinyModel, fingerprint  # noqa: E402
 

@@ -14,7 +14,7 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 from lora_lab.errors import SettingsError  # noqa: E402
 from lora_lab.host.base import Conditioning  # noqa: E402
 from lora_lab.training.events import Progress, Warned  # noqa: E402
-from lora_lab.training.text_cache import TextCache  # noqa: E402
+from lora_lab.training.text.text_cache import TextCache  # noqa: E402
 
 from .running import MODEL, Training, fresh_host, same, tensors  # noqa: E402
 from .tiny import TinyHost  # noqa: E402

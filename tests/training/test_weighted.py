@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_lab.training.brackets import parse, plain
+from lora_lab.training.text.brackets import parse, plain
 
 KOHYAS = {
     "mika, (red hair:1.3), hat": [("mika, ", 1.0), ("red hair", 1.3), (", hat", 1.0)],
@@ -85,7 +85,7 @@ LONG = "start, " + "(word:1.4) and " * 40
 @pytest.mark.parametrize("length", [75, 225])
 @pytest.mark.parametrize("rescale", [True, False])
 def test_states_are_weighed_as_by_hand(caption: str, length: int, rescale: bool) -> None:
-    from lora_lab.training.weighted import weigh
+    from lora_lab.training.text.weighted import weigh
 
     live = model()
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_states_are_weighed_as_by_hand(caption: str, length: int, rescale: bool)
 
 
 def test_without_brackets_nothing_changes_and_a_graph_goes_through() -> None:
-    from lora_lab.training.weighted import weigh
+    from lora_lab.training.text.weighted import weigh
 
     live = model()
     weighed = weigh(live, ["mika, hat", "girl"], 75)

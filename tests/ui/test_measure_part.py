@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lora_lab.errors import HostBusyError
-from lora_lab.training.dry_run import Estimate
 from lora_lab.training.events import RunEnded
+from lora_lab.training.memory.dry_run import Estimate
 from lora_lab.training.start_files import following
 from lora_lab.ui import measure_part, train_panel
 from tests.ui.shown import BUSY, Tab
@@ -25,7 +25,7 @@ def test_what_was_measured_is_one_line(shown: Tab, pictures: Path, monkeypatch: 
         asked.append(checked.settings.output_name)  # type: ignore[attr-defined]
         return Estimate(peak_mb=1500, free_mb=1000, seconds_per_step=2.0, steps=100)
 
-    monkeypatch.setattr("lora_lab.training.dry_run.measure", measured)
+    monkeypatch.setattr("lora_lab.training.memory.dry_run.measure", measured)
     values = typed(shown, pictures, stages="unet_lr=1e-4\nunet_lr=1e-5")
     html = str(measure_part.measure(values, w.more, w.fields.raw, shown.context)[w.more.found])
     assert "About 1,500 MB above what is loaded, of 1,000 MB free; about 2.0 s/step, 3 min 20 s in all" in html

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from lora_lab.errors import SettingsError
+from lora_lab.training.learning.schedules import SCHEDULES
 from lora_lab.training.plan import Plan, make_plan
-from lora_lab.training.schedules import SCHEDULES
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import schedule_view
 from lora_lab.ui.svg import BOTTOM, HEIGHT, WIDTH, Curve, bucket_chart, loss_chart, ticks

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from lora_lab.errors import OutputError, SettingsError
-from lora_lab.training import presets, settings_file
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings import TrainSettings, presets, settings_file
 from lora_lab.ui import presets_part, train_files, train_panel
 from tests.ui.shown import Tab
 

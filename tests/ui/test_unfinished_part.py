@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from lora_lab.errors import LoraLabError  # noqa: E402
-from lora_lab.training import settings_file, state  # noqa: E402
-from lora_lab.training.settings import TrainSettings  # noqa: E402
-from lora_lab.training.state import Standing, State  # noqa: E402
+from lora_lab.training.record import state  # noqa: E402
+from lora_lab.training.record.state import Standing, State  # noqa: E402
+from lora_lab.training.settings import TrainSettings, settings_file  # noqa: E402
 from lora_lab.ui import unfinished_part  # noqa: E402
 from tests.ui.shown import Tab  # noqa: E402
 

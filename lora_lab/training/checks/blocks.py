@@ -8,7 +8,7 @@ from lora_lab.errors import SettingsError
 from lora_lab.families import BASE, Family
 from lora_lab.network.block_words import chosen
 from lora_lab.network.blocks import OTHER
-from lora_lab.training.block_rules import (
+from lora_lab.training.learning.block_rules import (
     DIM_LISTS,
     LENGTHS,
     blocks_of_places,
@@ -17,7 +17,7 @@ from lora_lab.training.block_rules import (
     shares,
     side_weights,
 )
-from lora_lab.training.optimizer_kinds import kind_of, parse_args
+from lora_lab.training.learning.optimizer_kinds import kind_of, parse_args
 from lora_lab.training.plan import groups_of
 from lora_lab.training.settings import TrainSettings
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_lab.errors import SettingsError
-from lora_lab.training.optimizer_kinds import kind_of, parse_args
+from lora_lab.training.learning.optimizer_kinds import kind_of, parse_args
+from lora_lab.training.learning.schedules import parse_rules
 from lora_lab.training.plan import groups_of, scheduler_of, step_rules
-from lora_lab.training.schedules import parse_rules
 from lora_lab.training.settings import TrainSettings
 
 HIGHEST_LR = 0.1

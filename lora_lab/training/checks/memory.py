@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lora_lab.errors import SettingsError
-from lora_lab.training.optimizer_kinds import kind_of
+from lora_lab.training.learning.optimizer_kinds import kind_of
 from lora_lab.training.settings import TrainSettings
 
 FP8_REMEDY = (

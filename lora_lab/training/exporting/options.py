@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_lab.families import Family
-from lora_lab.training.fields import FieldSpec
 from lora_lab.training.importing import kohya
 from lora_lab.training.importing.found import Reading
 from lora_lab.training.importing.network_args import NAMES, pack
 from lora_lab.training.importing.options import OPTIONS
-from lora_lab.training.optimizers import KINDS
+from lora_lab.training.learning.optimizers import KINDS
 from lora_lab.training.plan import DEFAULT_EPOCHS
 from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings.fields import FieldSpec
 
 CHECKPOINT = "path/to/checkpoint.safetensors"
 """Stands where the checkpoint is not known."""

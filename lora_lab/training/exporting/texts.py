@@ -10,7 +10,7 @@ from lora_lab import __version__
 from lora_lab.errors import OutputError
 from lora_lab.training.exporting.options import Export, Target, export
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.settings_file import toml_value, write_text
+from lora_lab.training.settings.settings_file import toml_value, write_text
 
 FORMATS = {"toml": ".toml", "bash": ".sh", "ps1": ".ps1"}
 """Name -> ending of the file."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lora_lab.errors import SettingsError
-from lora_lab.training.fields import SAME, FieldSpec
 from lora_lab.training.importing.conflicts import CONFLICTS, is_on
 from lora_lab.training.importing.found import Left, Reading, SettingsFile
 from lora_lab.training.importing.network_args import unpack
 from lora_lab.training.importing.options import OPTIONS, is_default
 from lora_lab.training.importing.reasons import LEFT_OUT, TRANSLATED
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.values import parse
+from lora_lab.training.settings.fields import SAME, FieldSpec
+from lora_lab.training.settings.values import parse
 
 ZERO_IS_UNSET = frozenset((
     "save_every_n_epochs", "sample_every_n_epochs", "max_train_epochs", "max_train_steps", "clip_skip",

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lora_lab.errors import SettingsError
-from lora_lab.training import network_words
 from lora_lab.training.importing.arguments import plain_words
 from lora_lab.training.importing.found import Reading
-from lora_lab.training.network_args import ALIASES, KOHYAS_OFT, NEEDLESS, folded
-from lora_lab.training.settings import TrainSettings, own_name
+from lora_lab.training.settings import TrainSettings, network_words, own_name
+from lora_lab.training.settings.network_args import ALIASES, KOHYAS_OFT, NEEDLESS, folded
 
 PLAIN_MODULES = frozenset({"networks.lora", "network.lora", "lora"})
 """The LoRA that is trained when nothing else is said (the second name is traintrain's)."""

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from lora_lab.errors import SettingsError
-from lora_lab.training import settings_file
 from lora_lab.training.importing.found import SettingsFile, listed
-from lora_lab.training.settings import TrainSettings
+from lora_lab.training.settings import TrainSettings, settings_file
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -105,7 +105,7 @@ def test_only_the_head_of_the_file_is_read(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import save_file
 
-    from lora_lab.training import settings_file
+    from lora_lab.training.settings import settings_file
 
     path = tmp_path / "mika.safetensors"
     save_file({"a.lora_down.weight": torch.zeros(1, 2)}, path, KOHYAS)

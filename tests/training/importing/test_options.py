@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lora_lab.training import settings_file
-from lora_lab.training.fields import SAME
 from lora_lab.training.importing import kohya
 from lora_lab.training.importing.found import Reading
 from lora_lab.training.importing.options import OPTIONS, is_default, matching
 from lora_lab.training.importing.reasons import BETTER, LEFT_OUT, TRANSLATED
+from lora_lab.training.settings import settings_file
+from lora_lab.training.settings.fields import SAME
 
 
 def test_the_table_has_both_scripts_options() -> None:

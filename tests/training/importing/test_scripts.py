@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lora_lab.errors import SettingsError
-from lora_lab.training import settings_file
 from lora_lab.training.importing import arguments, kohya, script
 from lora_lab.training.importing.variables import arithmetic
 from lora_lab.training.importing.words import Dialect, statements
+from lora_lab.training.settings import settings_file
 
 RUN = "accelerate launch train_network.py"
 

@@ -1,0 +1,1 @@
+"""Captions on their way to the UNet: tokens, brackets, states, caches."""
