@@ -244,7 +244,7 @@ def measure(settings: TrainSettings, host: Host, output: Output) -> dict[str, An
     """Tell what a run would need; of several stages the first."""
     from lora_lab.training.memory import dry_run
     from lora_lab.training.prepare import check_start
-    from lora_lab.training.stages import expand
+    from lora_lab.training.settings.stages import expand
 
     first = expand(settings)[0] if settings.stages.strip() else settings
     found = dry_run.measure(check_start(first, host), host)

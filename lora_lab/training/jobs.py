@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lora_lab.errors import HostBusyError, SettingsError
+from lora_lab.training.chain import Chain
 from lora_lab.training.checks import check
 from lora_lab.training.events import Event, RunEnded
 from lora_lab.training.line import WaitingLine
@@ -24,7 +25,7 @@ from lora_lab.training.prepare import Checked, check_start
 from lora_lab.training.record.unfinished import Unfinished, check_checkpoint, check_settings, find
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.stages import Chain, expand
+from lora_lab.training.settings.stages import expand
 from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:

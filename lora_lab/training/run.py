@@ -29,8 +29,8 @@ from lora_lab.training.team import ALONE, Team
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
+    from lora_lab.training.chain import Chain
     from lora_lab.training.record.unfinished import Unfinished
-    from lora_lab.training.stages import Chain
 
 Listener = Callable[[Event], None]
 

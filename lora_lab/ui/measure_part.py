@@ -13,7 +13,7 @@ import gradio as gr
 from lora_lab.errors import HostBusyError
 from lora_lab.training.prepare import check_start
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.stages import expand
+from lora_lab.training.settings.stages import expand
 from lora_lab.training.start_files import following
 from lora_lab.ui import words
 from lora_lab.ui.context import UiContext

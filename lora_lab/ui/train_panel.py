@@ -16,7 +16,7 @@ from lora_lab.training.checks import check, warnings
 from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.stages import expand
+from lora_lab.training.settings.stages import expand
 from lora_lab.training.status import RunStatus
 from lora_lab.training.text.caption_preview import preview
 from lora_lab.ui import (

@@ -22,7 +22,7 @@ from lora_lab.training.events import RunEnded, SnapshotSaved, StepDone  # noqa: 
 from lora_lab.training.jobs import JobQueue  # noqa: E402
 from lora_lab.training.prepare import check_start  # noqa: E402
 from lora_lab.training.settings import TrainSettings, settings_file  # noqa: E402
-from lora_lab.training.stages import expand, parse_line, to_lines  # noqa: E402
+from lora_lab.training.settings.stages import expand, parse_line, to_lines  # noqa: E402
 
 from .running import MODEL, Training, at_forward, fail_with, fresh_host, same, tensors  # noqa: E402
 from .tiny import TinyHost, TinyModel, run_settings  # noqa: E402

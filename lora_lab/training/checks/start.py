@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lora_lab.errors import SettingsError
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.stages import expand
+from lora_lab.training.settings.stages import expand
 from lora_lab.training.start_files import multipliers
 
 

@@ -14,7 +14,7 @@ from lora_lab.training.importing import gui, kohya, lora_file, script
 from lora_lab.training.importing.found import MayLook, Reading, SettingsFile, always
 from lora_lab.training.importing.options import OPTIONS
 from lora_lab.training.settings import TrainSettings
-from lora_lab.training.stages import to_lines
+from lora_lab.training.settings.stages import to_lines
 
 if sys.version_info >= (3, 11):
     import tomllib
