@@ -149,18 +149,8 @@ def set_up(
         TrainingError: the state does not fit.
     """
     settings, info = checked.settings, checked.checkpoint
-    stood = None if before is None else before.standing
-    session_id = team.agree(new_session_id()) if stood is None else stood.session_id
-    yield Progress("reading the pictures", 0, 1)
-    seed = settings.seed if settings.seed is not None else session_id if stood is None else stood.seed
-    material = gather(settings, seed, host.paths().data_dir / "latents", team.size)
-    yield from (Warned(text) for text in material.warnings)
-    plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed, family=info.family)
-    material.train.epochs.steps = plan.steps
-    check_outputs(checked.outputs, plan, own=None if stood is None else session_id)
-    if stood is not None:
-        yield from _same_data(stood, plan, material)
-    yield Progress("reading the pictures", 1, 1)
+    ground = yield from _ground(checked, host, before, team)
+    material, plan = ground.material, ground.plan
     turns = Turns(host, info.identity, Thrift.of(settings))
     clip_skip = (settings.clip_skip or host.default_clip_skip()) if info.family is Family.SD1 else 1
     with turns.training() as model:
@@ -184,8 +174,8 @@ def set_up(
     optimizer = f"{type(stepper.optimizer).__module__}.{type(stepper.optimizer).__name__}"
     if before is not None:
         stepper.restore(before.learning, before.adapter)
-    started = time.time() if stood is None else stood.started_at
-    run = RunFacts(session_id, started, clip_skip, chosen.name, optimizer, host.full_hash(info), team.size)
+    full_hash = host.full_hash(info)
+    run = RunFacts(ground.session_id, ground.started, clip_skip, chosen.name, optimizer, full_hash, team.size)
     return Session(
         origin=Origin(settings, plan, info, material.facts, run),
         material=material,
@@ -197,9 +187,37 @@ def set_up(
         validation=None if material.validation is None else Validation(material.validation, encoder, chosen, settings),
         precision=chosen,
         text_cache=cache,
-        average=LossAverage(plan.batches_per_epoch, () if stood is None else stood.losses),
+        average=LossAverage(plan.batches_per_epoch, () if before is None else before.standing.losses),
         team=team,
     )
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What is settled before the model is asked for."""
+
+    session_id: int
+    started: float
+    """Seconds since 1970, of the run's first start."""
+    material: Material
+    plan: Plan
+
+
+def _ground(checked: Checked, host: Host, before: State | None, team: Team) -> Generator[Event, None, _Ground]:
+    """Read the pictures, and count the steps; see `set_up`."""
+    settings, stood = checked.settings, None if before is None else before.standing
+    session_id = team.agree(new_session_id()) if stood is None else stood.session_id
+    yield Progress("reading the pictures", 0, 1)
+    seed = settings.seed if settings.seed is not None else session_id if stood is None else stood.seed
+    material = gather(settings, seed, host.paths().data_dir / "latents", team.size)
+    yield from (Warned(text) for text in material.warnings)
+    plan = make_plan(settings, material.facts.batches_per_epoch, seed=seed, family=checked.checkpoint.family)
+    material.train.epochs.steps = plan.steps
+    check_outputs(checked.outputs, plan, own=None if stood is None else session_id)
+    if stood is not None:
+        yield from _same_data(stood, plan, material)
+    yield Progress("reading the pictures", 1, 1)
+    return _Ground(session_id, time.time() if stood is None else stood.started_at, material, plan)
 
 
 def _encoder(
