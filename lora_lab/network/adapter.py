@@ -40,6 +40,8 @@ class Strengths:
     """By block name; a block that is not named has 1."""
     per_sample: Tensor | None = None
     """(n,), or (n, number of `Adapter.blocks`), in their order. A batch of k * n takes them k times over."""
+    sites: Mapping[str, float | Tensor] = field(default_factory=dict)
+    """By a site's name on disk, what stands there in place of its block's and its sample's: a number, or (n,)."""
 
 
 class Adapter:
@@ -221,6 +223,7 @@ class Adapter:
         text_encoder: float = 1.0,
         blocks: Mapping[str, float] | None = None,
         per_sample: Tensor | None = None,
+        sites: Mapping[str, float | Tensor] | None = None,
     ) -> Iterator[None]:
         """Other strengths inside (see `Strengths`); they replace those outside, which are back afterwards.
 
@@ -228,7 +231,7 @@ class Adapter:
             ValueError: a block that the adapter has no site in, or a shape of `per_sample` that does not fit.
         """
         before = self._strengths
-        self._set(Strengths(unet, text_encoder, dict(blocks or {}), per_sample))
+        self._set(Strengths(unet, text_encoder, dict(blocks or {}), per_sample, dict(sites or {})))
         try:
             yield
         finally:
@@ -279,10 +282,12 @@ class Adapter:
         columns = self._columns(strengths.per_sample)
 
         def factor(piece: Piece) -> Factor:
-            part = strengths.unet if piece.site.part == "unet" else strengths.text_encoder
-            number = part * strengths.blocks.get(piece.site.block, 1.0)
-            column = columns[piece.site.block]
-            if isinstance(column, float):
+            number = strengths.unet if piece.site.part == "unet" else strengths.text_encoder
+            column = strengths.sites.get(piece.site.name)
+            if column is None:
+                number *= strengths.blocks.get(piece.site.block, 1.0)
+                column = columns[piece.site.block]
+            if not isinstance(column, Tensor):
                 return number * column or None
             return column.to(piece.site.device) * number if number else None
 

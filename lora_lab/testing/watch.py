@@ -1,0 +1,96 @@
+"""In front of the live UNet while pictures are made: counts its calls, stops at once, and lets pictures share steps.
+
+Works in every host alike, since all that it needs is the UNet's own forward, which is given back as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_lab.errors import Interrupted
+
+
+@dataclass
+class Trajectory:
+    """What the UNet answered at each call on the way to one picture: (rounds, ...) each, rounds being guidance's."""
+
+    answers: list[Tensor] = field(default_factory=list)
+    wrapped: Callable[[Tensor], Any] | None = None
+    """diffusers' UNet answers an object with the tensor in it: what makes one."""
+
+
+@dataclass
+class Watch:
+    """What to do at each call."""
+
+    stop: Callable[[], bool]
+    step: Callable[[int], None] = lambda calls: None
+    """Called with the number of calls so far, after each."""
+    record: Sequence[Trajectory] = ()
+    """One for each picture of the batch, filled as they are made."""
+    replay: Sequence[Trajectory] = ()
+    """One for each picture of the batch: the first `shared` calls are answered from there."""
+    shared: int = 0
+    calls: int = 0
+
+    @contextmanager
+    def over(self, unet: nn.Module) -> Iterator[None]:
+        """Inside, each call of the UNet goes through this.
+
+        Raises:
+            Interrupted: `stop` said so before a call.
+        """
+        absent = object()
+        before = unet.__dict__.get("forward", absent)
+        forward = unet.forward
+
+        def watched(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - what it stands in front of decides
+            return self._call(forward, args, kwargs)
+
+        unet.forward = watched
+        try:
+            yield
+        finally:
+            if before is absent:
+                del unet.__dict__["forward"]
+            else:
+                unet.__dict__["forward"] = before
+
+    def _call(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        if self.stop():
+            raise Interrupted("the pictures were stopped")
+        if self.calls < self.shared:
+            answer = torch.cat(list(self._shared_answer()))
+            wrapped = self.replay[0].wrapped
+            found: Any = answer if wrapped is None else wrapped(answer)
+        else:
+            found = forward(*args, **kwargs)
+        if self.record:
+            self._keep(found)
+        self.calls += 1
+        self.step(self.calls)
+        return found
+
+    def _shared_answer(self) -> Iterator[Tensor]:
+        """The rows of this call: for each round of guidance, one of every picture."""
+        answers = [trajectory.answers[self.calls] for trajectory in self.replay]
+        for i in range(len(answers[0])):
+            yield torch.stack([answer[i] for answer in answers])
+
+    def _keep(self, found: Any) -> None:  # noqa: ANN401 - ldm answers a tensor, diffusers an object with one
+        """Rows are ordered as (round, picture)."""
+        answer = found if isinstance(found, Tensor) else found.sample
+        rows = answer.detach().view(-1, len(self.record), *answer.shape[1:])
+        for i, trajectory in enumerate(self.record):
+            trajectory.answers.append(rows[:, i].clone())
+            trajectory.wrapped = None if answer is found else _wrapper(type(found))
+
+
+def _wrapper(kind: type[Any]) -> Callable[[Tensor], Any]:
+    return lambda tensor: kind(sample=tensor)

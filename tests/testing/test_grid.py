@@ -1,0 +1,77 @@
+"""Grids on tiny models: the order of pictures, what is kept, stopping, going on, and bad input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.testing.small import PROMPT, difference, host_of, plan_of, write_lora
+
+torch = pytest.importorskip("torch")
+
+from lora_lab.families import Family  # noqa: E402
+from lora_lab.testing import rows  # noqa: E402
+from lora_lab.testing.events import CellMade, GridEstimated, GridEvent, GridStarted, GridStep  # noqa: E402
+from lora_lab.testing.grid import run_grid  # noqa: E402
+from tests.training.tiny import TinyHost, fingerprint  # noqa: E402
+
+ROWS = rows.of_presets(["ALL", "NONE", "INALL", "OUTALL", "MID", "ALL0.5"], Family.SD1)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> TinyHost:
+    return host_of(tmp_path)
+
+
+@pytest.fixture
+def lora(host: TinyHost, tmp_path: Path) -> Path:
+    return write_lora(tmp_path / "mika.safetensors", host.model)
+
+
+def test_the_base_picture_comes_first_and_alone(host: TinyHost, lora: Path, tmp_path: Path) -> None:
+    events: list[GridEvent] = []
+    before = fingerprint(host.model)
+    result = run_grid(host, plan_of(lora, ROWS, tmp_path, seeds=(7, 8)), events.append)
+    assert fingerprint(host.model) == before
+    told = [event for event in events if not isinstance(event, GridStep)]
+    assert [type(event) for event in told[:4]] == [GridStarted, CellMade, GridEstimated, CellMade]
+    first = told[1]
+    assert isinstance(first, CellMade)
+    assert (first.row, first.column, first.done) == (None, 0, 1)
+    assert all(made is not None for made in result.made)
+    assert len(result.made) == 2 * 7
+    steps = [event for event in events if isinstance(event, GridStep)]
+    assert [(event.done, event.total) for event in steps[:4]] == [(n, None) for n in (1, 2, 3, 4)]
+    assert len(steps[0].cells) == 1
+    assert steps[-1].total == 4
+    assert f"{PROMPT} <lora:mika:1:lbw=1,0,0,0,0,0,0,1,0,0,0,0,0,0,0,0,0>" in result.at(4, 0).infotext  # type: ignore[union-attr]
+
+
+def test_a_second_grid_makes_only_what_is_new(host: TinyHost, lora: Path, tmp_path: Path) -> None:
+    plan = plan_of(lora, ROWS[:2], tmp_path)
+    one = run_grid(host, plan)
+    calls = host.model.forwards
+    again = run_grid(host, plan)
+    assert host.model.forwards == calls
+    assert [difference(a.image, b.image) for a, b in zip(one.made, again.made, strict=True) if a and b] == [0, 0, 0]
+    wider = run_grid(host, replace(plan, rows=tuple(ROWS[:3])))
+    assert host.model.forwards == calls + 4
+    assert wider.at(2, 0) is not None
+
+
+def test_it_stops_at_once_and_goes_on(host: TinyHost, lora: Path, tmp_path: Path) -> None:
+    plan = plan_of(lora, ROWS, tmp_path, batch=2)
+    calls = host.model.forwards
+    before = fingerprint(host.model)
+    result = run_grid(host, plan, stop=lambda: host.model.forwards >= calls + 10)
+    assert fingerprint(host.model) == before
+    assert host.model.forwards == calls + 10
+    assert result.stopped
+    done = sum(made is not None for made in result.made)
+    assert 0 < done < len(result.made)
+    rest = run_grid(host, plan)
+    assert not rest.stopped
+    assert all(made is not None for made in rest.made)
+    assert [a.seconds for a, b in zip(rest.made, result.made, strict=True) if a and b] == [0.0] * done
