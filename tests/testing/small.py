@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lora_lab.host import standalone_pictures  # noqa: E402
 from lora_lab.host.base import LoadedModel, PreviewRequest, PreviewResult  # noqa: E402
 from lora_lab.network import files  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
-from lora_lab.network.reach import C3LIER, LIERLA, WIDEST, Reach  # noqa: E402
+from lora_lab.network.reach import LIERLA, Reach  # noqa: E402
 from lora_lab.network.recipe import Recipe  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
@@ -82,12 +81,3 @@ def plan_of(lora: Path, rows: list[Weights], folder: Path, **changes: Any) -> Gr
 def difference(one: Image.Image, other: Image.Image) -> int:
     """The largest of any pixel's channels, 0..255."""
     return int(np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max())
-
-
-@pytest.fixture
-def sd1(tmp_path: Path) -> Iterator[TinyHost]:
-    """A host of SD1's shape."""
-    yield host_of(tmp_path)
-
-
-__all__ = ["C3LIER", "LIERLA", "WIDEST"]
