@@ -5,7 +5,7 @@
 
 A rule is ``BLOCKS:LAYERS:WEIGHT``; rules stand behind commas or on lines of their own. Blocks and layers have blanks
 between them, an empty part means all, and a leading NOT turns it round. Of a layer a piece of its path is given (ldm's,
-with underscores). A rule that fits replaces the weight of the layer's block, and the last one that fits counts.
+with underscores or dots). A rule that fits replaces the weight of the layer's block, and the last one that fits counts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from lora_lab.errors import SettingsError
@@ -38,6 +39,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Groups of layers that a grid can switch: what they are called, and pieces of their paths."""
+MOST_CHARACTERS = 1_000_000
 REMEDY = "write BLOCKS:LAYERS:WEIGHT, as IN05-OUT05:attn:0"
 
 
@@ -74,6 +76,29 @@ def rules(text: str, family: Family, named: Mapping[str, str] = DEFAULTS) -> tup
     return tuple(_rule(line.strip(), family) for line in re.split(r"[,\n]", found) if line.strip())
 
 
+def read_file(path: Path) -> dict[str, str]:
+    """An `elempresets.txt` of sd-webui-lora-block-weight: name -> rules (see :func:`named_rules`).
+
+    Raises:
+        SettingsError: it cannot be read, or is no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")[:MOST_CHARACTERS]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError("the rules for layers cannot be read", file=path, remedy="give a text file") from error
+    return named_rules(text)
+
+
+def named_rules(text: str) -> dict[str, str]:
+    """``NAME:BLOCKS:LAYERS:WEIGHT`` and further rules, empty lines between the names; the last of a name counts."""
+    found = {}
+    for piece in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
+        name, colon, rest = piece.partition(":")
+        if colon and name.strip() and not name.lstrip().startswith("#"):
+            found[name.strip()] = ",".join(line.strip() for line in re.split(r"[,\n]", rest) if line.strip())
+    return found
+
+
 def weight_of(rules_: Sequence[ElementRule], site: str, family: Family) -> float | None:
     """The weight that replaces the block's at a site; None where no rule fits.
 
@@ -101,7 +126,7 @@ def _rule(text: str, family: Family) -> ElementRule:
         weight = math.nan
     if not math.isfinite(weight):
         raise SettingsError(f"{parts[2]!r} in {text!r} is no weight", remedy=REMEDY)
-    layers, outside = _turned(parts[1])
+    layers, outside = _turned(parts[1].replace(".", "_"))
     return ElementRule(_blocks(parts[0], family), tuple(layers), outside and bool(layers), weight)
 
 
@@ -110,8 +135,10 @@ def _blocks(text: str, family: Family) -> frozenset[str]:
     everything = frozenset((*block_names(family), "OTHER"))
     if not words:
         return everything
-    found = _between(words[0], family) if len(words) == 1 else None
-    named = chosen(words, family, text) if found is None else found
+    named: frozenset[str] = frozenset()
+    for word in words:
+        span = _between(word, family)
+        named |= chosen([word], family, text) if span is None else span
     return everything - named if outside else named
 
 
