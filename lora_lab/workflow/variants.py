@@ -153,8 +153,8 @@ def keep(variants: Sequence[Path], folder: Path, extension: str = ".txt") -> lis
         caption = caption_path(variant, ".txt")
         try:
             if caption.is_file():
-                _move(caption, caption_path(target, extension))
-            _move(variant, target)
+                move(caption, caption_path(target, extension))
+            move(variant, target)
         except OSError as error:
             what = f"the folder cannot be written to ({error.strerror or error})"
             raise OutputError(what, file=folder, remedy="check its rights and the room on the disk") from error
@@ -193,7 +193,7 @@ def _write(path: Path, text: str) -> None:
         raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
 
 
-def _move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path) -> None:
     """Whole or not at all, also onto another disk."""
     part = target.with_name(f".{target.name}.part")
     shutil.copyfile(source, part)
