@@ -1,4 +1,5 @@
-// Several pictures of the Dataset panel: choosing, keeping and dropping variants, and the round trip through img2img.
+// Several pictures of the Dataset panel: choosing, keeping and dropping variants (and the candidates of GACHAMAX), and
+// the round trip through img2img.
 // What is chosen lives in the page; Python hears of it when a button asks (window.loraLabPictures).
 (function () {
     "use strict";
@@ -26,9 +27,10 @@
         last = pick;
     }
 
-    function judge(act, path) {
-        said = {act, path};
-        byId("lora_lab_pictures_act").click();
+    function judge(verdict) {
+        const place = verdict.closest("[data-button]");
+        said = {act: verdict.dataset.variant, path: verdict.dataset.path};
+        byId(place ? place.dataset.button : "lora_lab_pictures_act").click();
     }
 
     // img2img: the page's own image box takes the file as if it had been dropped there, the prompt takes the caption.
@@ -94,7 +96,7 @@
         const pick = at.closest(".lora-lab-pick");
         if (pick) choose(pick, event.shiftKey);
         const verdict = at.closest("[data-variant]");
-        if (verdict) judge(verdict.dataset.variant, verdict.dataset.path);
+        if (verdict) judge(verdict);
         for (const target of Object.keys(BOXES)) {
             if (!at.closest(BUTTONS[target])) continue;
             const first = picks().find(isOn);
@@ -103,8 +105,9 @@
     }
 
     function pressed(event) {
-        const key = event.key.toLowerCase(), first = document.querySelector("#lora_lab_pictures_made .lora-lab-here");
-        if (!shown(first) || event.ctrlKey || event.metaKey || event.altKey) return;
+        const here = document.querySelectorAll(".lora-lab-variants .lora-lab-here");
+        const key = event.key.toLowerCase(), first = Array.from(here).find(shown);
+        if (!first || event.ctrlKey || event.metaKey || event.altKey) return;
         if (/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
         const act = {k: "keep", d: "drop"}[key];
         if (act) first.querySelector("[data-variant=" + act + "]").click();

@@ -36,6 +36,7 @@ class Seen:
     made: str = ""
     pictures_done: str = ""
     described: str = ""
+    gachamax: str = ""
     unfinished: str = ""
     tools: tuple[str, str, str] = ("", "", "")
     waiting: tuple[run_view.Waiting, ...] = ()

@@ -17,6 +17,7 @@ from lora_lab.ui import (
     concepts_panel,
     dataset_panel,
     describe_part,
+    gachamax_panel,
     live,
     pictures_panel,
     regularisation_panel,
@@ -44,6 +45,7 @@ class Panels:
     tools: tools_panel.ToolsWidgets
     unfinished: unfinished_part.UnfinishedWidgets
     end: at_the_end.EndWidgets
+    gachamax: gachamax_panel.GachamaxWidgets
 
 
 def build(context: UiContext) -> gr.Blocks:
@@ -71,10 +73,13 @@ def lay_out(context: UiContext) -> Panels:
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             broken_off = unfinished_part.build()
             train = train_panel.build(context)
+            gachamax = gachamax_panel.build(context)
             end = at_the_end.build(context)
         with gr.Tab(tools_panel.TITLE, id="tools", elem_id="lora_lab_tools"):
             tools = tools_panel.build(context)
-    return Panels(line, tabs, dataset, concepts, pictures, regularisation, tags, train, tools, broken_off, end)
+    return Panels(
+        line, tabs, dataset, concepts, pictures, regularisation, tags, train, tools, broken_off, end, gachamax
+    )
 
 
 def wire(panels: Panels, context: UiContext) -> None:
@@ -90,6 +95,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     hand = partial(hand_folder, panels=panels)
     on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
+    gachamax_panel.wire(panels.gachamax, panels.train, context)
     at_the_end.wire(panels.end, context)
     unfinished_part.wire(panels.unfinished, context)
     tools_panel.wire(panels.tools, context)
@@ -100,7 +106,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     reg = panels.regularisation
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
-    told += [*panels.unfinished.watched, *panels.tools.watched]
+    told += [*panels.unfinished.watched, *panels.tools.watched, *panels.gachamax.shown]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -157,10 +163,11 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     several, done = pictures_panel.refresh(panels.pictures, seen.pictures_done)
     beat = seen.beat + 1
     broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
+    played, round_known = gachamax_panel.refresh(panels.gachamax, seen.gachamax)
     worked, tools = tools_panel.refresh(panels.tools, seen.tools)
     fresh = replace(
         seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,
-        unfinished=left, tools=tools,
+        unfinished=left, tools=tools, gachamax=round_known,
     )  # fmt: skip
     return {
         panels.live.seen: fresh,
@@ -174,4 +181,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **sentences,
         **broken,
         **worked,
+        **played,
     }
