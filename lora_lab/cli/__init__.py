@@ -26,6 +26,8 @@ VERBS = MappingProxyType(
         "scan": "check a dataset: counts, problems, buckets, steps",
         "tag": "tag pictures with WD taggers, and write captions",
         "caption": "change captions in bulk, with a preview, a history and undo",
+        "advise": "settings for what you are making, each with its reason; what will hurt",
+        "explain": "what a setting or a word means, its range, its reasons",
         "train": "train LoRAs from settings files, one after another",
         "sweep": "one run for each of several values of settings; a table and a grid of pictures",
         "runs": "list the runs of a data folder",
