@@ -13,11 +13,7 @@ EXAMPLE = "lora-lab bake mika.safetensors:0.8:te=0.5:OUT03=0 -o mika-baked.safet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The adapters with their strengths."""
-    parser.add_argument(
-        "loras", nargs="+", metavar="LORA[:STRENGTH...]",
-        help="a file or glob, and behind colons 0.8, unet=1, te=0.5, blocks (OUT03=0, IN=0.5) or "
-        "lbw= with 17, 26, 12 or 20 numbers or a preset (OUTD)",
-    )  # fmt: skip
+    toolbox.add_uses(parser, "+")
     toolbox.add_output(parser)
     parser.add_argument("--fold-alpha", action="store_true", help="put the scale into lora_up: alpha is the rank")
     parser.add_argument("--precision", choices=("fp16", "bf16", "float"), help="default: as the input")
@@ -28,7 +24,7 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     from lora_lab.surgery.bake import BakeRequest, bake
     from lora_lab.surgery.precision import precision
 
-    uses = toolbox.uses(args.loras)
+    uses = toolbox.uses(args)
     dtype = precision(args.precision) if args.precision else None
     outcomes = []
     for use, out in zip(uses, toolbox.places(args.out, [use.path for use in uses]), strict=True):

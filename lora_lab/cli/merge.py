@@ -15,11 +15,7 @@ EXAMPLE = "lora-lab merge mika.safetensors:0.8 style.safetensors:te=0:OUT03=0 --
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The adapters with their strengths, where they go, and how."""
-    parser.add_argument(
-        "loras", nargs="*", metavar="LORA[:STRENGTH...]",
-        help="a file or glob, and behind colons 0.8, unet=1, te=0.5, blocks (OUT03=0, IN=0.5) or "
-        "lbw= with 17, 26, 12 or 20 numbers or a preset (OUTD)",
-    )  # fmt: skip
+    toolbox.add_uses(parser, "*")
     toolbox.add_output(parser)
     parser.add_argument("--into", type=Path, metavar="CHECKPOINT", help="merge into this checkpoint")
     parser.add_argument("--undo", type=Path, metavar="CHECKPOINT", help="take the LoRAs out again, by its recipe")
@@ -49,7 +45,7 @@ def _into(args: argparse.Namespace, output: Output) -> Any:  # noqa: ANN401
     from lora_lab.surgery.precision import precision
 
     dtype = precision(args.precision) if args.precision else None
-    request = MergeRequest(args.into, toolbox.uses(args.loras), args.out, dtype, args.vae, args.force, args.dry_run)
+    request = MergeRequest(args.into, toolbox.uses(args), args.out, dtype, args.vae, args.force, args.dry_run)
     return merge_into_checkpoint(request, toolbox.following(output, "merge"))
 
 
@@ -67,7 +63,7 @@ def _together(args: argparse.Namespace, output: Output) -> Any:  # noqa: ANN401
     shared = args.max_size or args.max_error is not None
     how = toolbox.compression(args, args.rank or (None if shared else "32"), args.precision)
     request = MixRequest(
-        toolbox.uses(args.loras), args.out, args.method, how, args.density, args.base, args.precision is None,
+        toolbox.uses(args), args.out, args.method, how, args.density, args.base, args.precision is None,
         force=args.force, dry_run=args.dry_run,
     )  # fmt: skip
     return merge_adapters(request, toolbox.following(output, "merge"))

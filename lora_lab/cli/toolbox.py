@@ -106,15 +106,30 @@ def inputs(patterns: Sequence[str]) -> list[Path]:
     return found
 
 
-def uses(texts: Sequence[str]) -> tuple[AdapterUse, ...]:
+def add_uses(parser: argparse.ArgumentParser, nargs: str) -> None:
+    """The arguments that :func:`uses` reads."""
+    parser.add_argument(
+        "loras", nargs=nargs, metavar="LORA[:STRENGTH...]",
+        help="a file or glob, and behind colons 0.8, unet=1, te=0.5, blocks (OUT03=0, IN=0.5), lbw= with 17, 26, 12 or "
+        "20 numbers or a preset (OUTD; x=0.2 for one with X), lbwe= with a name (ATTNDEEPOFF) or, at the end, rules "
+        "for single layers (IN05-OUT05:attn:0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--presets", type=Path, action="append", default=[], metavar="FILE",
+        help="an lbwpresets.txt or elempresets.txt, whose names lbw= and lbwe= then know; repeatable",
+    )  # fmt: skip
+
+
+def uses(args: argparse.Namespace) -> tuple[AdapterUse, ...]:
     """Adapters with their strengths; a name may be a glob, whose strengths are each file's.
 
     Raises:
         SettingsError: a piece that cannot be read, or a glob that matches nothing.
     """
-    from lora_lab.surgery.uses import parse_use
+    from lora_lab.surgery.uses import Names, parse_use
 
-    parsed = [parse_use(text) for text in texts]
+    names = Names.of_files(args.presets)
+    parsed = [parse_use(text, names) for text in args.loras]
     return tuple(replace(use, path=path) for use in parsed for path in inputs([str(use.path)]))
 
 

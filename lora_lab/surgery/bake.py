@@ -5,6 +5,7 @@ factor, so that at strength 1 the file does what the original does at those stre
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from lora_lab.surgery.outcome import Outcome, Progress, Tally, silent
 from lora_lab.surgery.places import block_of
 from lora_lab.surgery.precision import rounded
 from lora_lab.surgery.spool import Spool
-from lora_lab.surgery.uses import AdapterUse
+from lora_lab.surgery.uses import AdapterUse, open_uses
 
 BY_TENSORS = {
     Kind.IA3: ("weight",),
@@ -50,17 +51,16 @@ def bake(request: BakeRequest, progress: Progress = silent) -> Outcome:
         SettingsError: a block that the family does not have, or nothing is left.
         OutputError: see :func:`lora_lab.network.streams.check_output`.
     """
-    with (
-        AdapterReader(request.use.path) as reader,
-        Spool(
-            request.out, force=request.force, inputs=[request.use.path], expect=reader.stored_bytes(request.dtype)
-        ) as spool,
-    ):
-        request.use.check_blocks(reader.family)
+    with ExitStack() as stack:
+        opened = open_uses(stack, [request.use])[0]
+        reader, expect = opened.reader, opened.reader.stored_bytes(request.dtype)
+        spool = stack.enter_context(
+            Spool(request.out, force=request.force, inputs=[request.use.path], expect=expect)
+        )  # fmt: skip
         tally, dropped = Tally(), 0
         for number, entry in enumerate(reader):
             progress(number, len(reader.sites), entry.name)
-            strength = request.use.strength(entry.name, reader.family)
+            strength = opened.strength(entry)
             if strength == 0:
                 dropped += 1
                 continue
@@ -71,8 +71,8 @@ def bake(request: BakeRequest, progress: Progress = silent) -> Outcome:
             tally.notes.append(f"{dropped} sites at strength 0 are left out")
         for key in reader.others:
             spool.put(key, reader.file.read(key))
-        metadata = inherited(reader.metadata, request.out.stem) | recipe("bake", adapter=request.use.to_json(reader))
-        if request.fold_alpha or not request.use.is_plain:
+        metadata = inherited(reader.metadata, request.out.stem) | recipe("bake", adapter=opened.to_json())
+        if request.fold_alpha or not opened.is_plain:
             metadata["ss_network_alpha"] = "Dynamic"
         size = sum(spec.nbytes for spec in spool.specs.values())
         if not request.dry_run:

@@ -82,7 +82,7 @@ def merge_into_checkpoint(request: MergeRequest, progress: Progress = silent) ->
         work.plan(opened)
         metadata = dict(base.file.metadata)
         details: dict[str, Any] = {"base": source_entry(base.file)}
-        details["adapters"] = [one.use.to_json(one.reader) for one in opened]
+        details["adapters"] = [one.to_json() for one in opened]
         details["vae"] = request.vae.name if request.vae else None
         if read_recipe(metadata):
             details["before"] = read_recipe(metadata)
@@ -150,8 +150,12 @@ def _by_recipe(
     if extra:
         raise AdapterFileError("this adapter was not merged", file=extra[0], remedy="leave it out")
     uses = [
-        AdapterUse(hashes[line["hash"]], line["unet"], line["text_encoder"], line["blocks"]) for line in reversed(lines)
-    ]
+        AdapterUse(
+            hashes[line["hash"]], line["unet"], line["text_encoder"], line["blocks"],
+            elements=line.get("elements", ""),
+        )
+        for line in reversed(lines)
+    ]  # fmt: skip
     return open_uses(stack, uses, merged.family)
 
 

@@ -249,7 +249,7 @@ class _Mix:
         return self.tally.outcome(out, size, ranks=self.to.ranks)
 
     def _metadata(self) -> dict[str, str]:
-        lines = [one.use.to_json(one.reader) for one in self.opened]
+        lines = [one.to_json() for one in self.opened]
         metadata = card(self.to.family, self.request.out.stem) | dim_metadata(self.to.ranks)
         metadata["modelspec.merged_from"] = ", ".join(line["name"] for line in lines)
         tags = [_tags(one.reader.metadata.get("ss_tag_frequency", "")) for one in self.opened]

@@ -49,7 +49,10 @@ BUDGET = (
     Ask("max_size", "or: largest file", info="50MB; shares the ranks out", row=4),
     Ask("max_error", "or: largest loss", info="0.1; the smallest file that keeps the rest", row=4),
 )
-USES = "one a line: name, then strengths behind colons: 0.8, unet=1, te=0.5, OUT03=0, IN=0.5, lbw=OUTD"
+USES = (
+    "one a line: name, then strengths behind colons: 0.8, unet=1, te=0.5, OUT03=0, IN=0.5, lbw=OUTD, lbwe=ATTNDEEPOFF"
+)
+PRESETS = "path of an lbwpresets.txt or elempresets.txt, for names of your own"
 
 TOOLS = (
     Tool(
@@ -71,6 +74,7 @@ TOOLS = (
         "merge", "Merge LoRAs", "Several LoRAs, of any kinds and ranks, as one.",
         (
             Ask("uses", "LoRAs", "uses", info=USES, row=1),
+            Ask("presets", "presets", info=PRESETS, row=5),
             Ask("method", "method", "choice", "svd", ("svd", "concat", "add", "ties", "dare"),
                 "svd: best for the rank; concat: exact, ranks add up; add: exact where one half is shared; "
                 "ties (arXiv 2306.01708), dare (arXiv 2311.03099)", 2),
@@ -88,6 +92,7 @@ TOOLS = (
             Ask("uses", "LoRAs", "uses", info=USES, row=2),
             Ask("precision", "precision", "choice", PRECISIONS[0], PRECISIONS, row=3),
             Ask("vae", "VAE to bake in", info="path; empty: its own", row=3),
+            Ask("presets", "presets", info=PRESETS, row=3),
         ),
         "checkpoint",
     ),
@@ -112,6 +117,7 @@ TOOLS = (
         "bake", "Bake", "Strengths and block weights into a LoRA's own file, exactly: at strength 1 it is as weighted.",
         (
             Ask("uses", "LoRA", "uses", info=USES, row=1),
+            Ask("presets", "presets", info=PRESETS, row=2),
             Ask("fold_alpha", "put the scale into the factors: alpha is the rank", "flag", False, row=2),
             Ask("precision", "precision", "choice", PRECISIONS[0], PRECISIONS, row=2),
         ),

@@ -85,12 +85,13 @@ class Given:
         """
         from dataclasses import replace
 
-        from lora_lab.surgery.uses import parse_use
+        from lora_lab.surgery.uses import Names, parse_use
 
         lines = [line.strip() for line in self.text("uses").splitlines() if line.strip()]
         if not lines:
             raise SettingsError("no LoRA is chosen", remedy="add one from the list, or type a line")
-        parsed = [parse_use(line) for line in lines]
+        names = Names.of_files([self.files.path(self.text("presets"))] if self.text("presets") else [])
+        parsed = [parse_use(line, names) for line in lines]
         return tuple(replace(use, path=self.files.lora(str(use.path))) for use in parsed)
 
     def out(self, after: Path, suffix: str) -> Path:

@@ -17,7 +17,7 @@ from lora_lab.network.header import spec_of
 from lora_lab.network.streams import TensorFile
 from lora_lab.surgery import places
 from lora_lab.surgery.into_checkpoint import MergeRequest, merge_into_checkpoint, unmerge
-from lora_lab.surgery.uses import AdapterUse, parse_use, vector
+from lora_lab.surgery.uses import AdapterUse
 from tests.surgery.test_extract import merged
 from tests.surgery.worlds import checkpoint, dense, load, lora, save, sites
 
@@ -240,17 +240,3 @@ def test_bad_input(tmp_path: Path, base: Path, state: dict[str, Tensor]) -> None
     with pytest.raises(OutputError, match="too large for float16"):
         merge_into_checkpoint(MergeRequest(base, (use,), out, torch.float16))
     assert not out.exists()
-
-
-def test_uses_are_read_as_people_write_them() -> None:
-    assert parse_use("a.safetensors") == AdapterUse(Path("a.safetensors"))
-    assert parse_use("a.safetensors:0.8") == AdapterUse(Path("a.safetensors"), 0.8, 0.8)
-    assert parse_use("d/a:te=0.5:OUT03=0:in=2") == AdapterUse(Path("d/a"), 1.0, 0.5, {"OUT03": 0.0, "IN": 2.0})
-    assert str(parse_use("C:\\x\\a.safetensors:-1").path) == "C:\\x\\a.safetensors"
-    assert parse_use("a:lbw=" + ",".join(["0.5"] * 17)).blocks["OUT11"] == 0.5
-    assert vector(",".join("1" * 12)) == dict.fromkeys(
-        ["BASE", "IN04", "IN05", "IN07", "IN08", "M00", *(f"OUT0{n}" for n in range(6))], 1.0
-    )
-    for wrong in ("a:x", "a:te=y", "a:lbw=1,2"):
-        with pytest.raises(SettingsError):
-            parse_use(wrong)

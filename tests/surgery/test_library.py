@@ -23,7 +23,6 @@ from lora_lab.surgery.extract import ExtractRequest, extract
 from lora_lab.surgery.library import read_library, search, short_hash, trained_on
 from lora_lab.surgery.ranks import parse
 from lora_lab.surgery.report import look_into, metadata_tables
-from lora_lab.surgery.uses import PRESETS, parse_use, vector
 from tests.surgery.test_into_checkpoint import every_kind
 from tests.surgery.worlds import checkpoint, dense, load, lora, save, sites
 
@@ -176,15 +175,6 @@ def test_a_preview_picture(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         set_preview(path, path, force=True)
     assert read_card(path)["trigger"] == ""
-
-
-def test_presets_by_name() -> None:
-    for name, text in PRESETS.items():
-        assert vector(name.lower()) == vector(text)
-    assert parse_use("a.safetensors:lbw=OUTS").blocks["OUT07"] == 1
-    assert parse_use("a.safetensors:lbw=OUTS").blocks["OUT06"] == 0
-    with pytest.raises(SettingsError, match="OUTALL"):
-        vector("OUTX")
 
 
 def test_room_is_looked_for_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
