@@ -47,7 +47,8 @@ def test_strengths_are_read_as_people_write_them() -> None:
 
 @pytest.mark.parametrize(
     "wrong", ["a:x", "a:te=y", "a:lbw=1,2", "a:lbw=OUTQ", "a:lbwe=NOPE", "a:lbwe=IN05:attn", "a:IN44=1", "a:te=nan",
-              "a:lbw=" + ",".join(["R"] * 17), "a:lbw=" + ",".join(["1"] * 12), "a:x=0.5", "a:lbw=OUTD:x=0.5", "a:lbw=OUTX:x=inf"]
+              "a:lbw=" + ",".join(["R"] * 17), "a:lbw=" + ",".join(["1"] * 12), "a:x=0.5",
+              "a:lbw=OUTD:x=0.5", "a:lbw=OUTX:x=inf"]
 )  # fmt: skip
 def test_what_is_no_strength_is_refused(adapter: Path, wrong: str) -> None:
     with pytest.raises(SettingsError):
