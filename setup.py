@@ -10,10 +10,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PAGE = (
-    "style.css", "javascript/lora_lab.js", "javascript/lora_lab_tags.js", "javascript/lora_lab_blocks.js",
-    "javascript/lora_lab_pictures.js", "javascript/lora_lab_queue.js",
-)  # fmt: skip
+PAGE = ("style.css", *(path.as_posix() for path in sorted(Path("javascript").glob("*.js"))))
 
 
 class BuildWithPage(build_py):

@@ -37,6 +37,7 @@ class Seen:
     pictures_done: str = ""
     described: str = ""
     gachamax: str = ""
+    grid: str = ""
     unfinished: str = ""
     tools: tuple[str, str, str] = ("", "", "")
     waiting: tuple[run_view.Waiting, ...] = ()

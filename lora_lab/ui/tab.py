@@ -22,6 +22,7 @@ from lora_lab.ui import (
     pictures_panel,
     regularisation_panel,
     tags_panel,
+    testing_panel,
     tools_panel,
     train_panel,
     unfinished_part,
@@ -42,6 +43,7 @@ class Panels:
     regularisation: regularisation_panel.RegularisationWidgets
     tags: tags_panel.TagsWidgets
     train: train_panel.TrainWidgets
+    test: testing_panel.TestingWidgets
     tools: tools_panel.ToolsWidgets
     unfinished: unfinished_part.UnfinishedWidgets
     end: at_the_end.EndWidgets
@@ -75,10 +77,12 @@ def lay_out(context: UiContext) -> Panels:
             train = train_panel.build(context)
             gachamax = gachamax_panel.build(context)
             end = at_the_end.build(context)
+        with gr.Tab(testing_panel.TITLE, id="test", elem_id="lora_lab_test"):
+            test = testing_panel.build(context)
         with gr.Tab(tools_panel.TITLE, id="tools", elem_id="lora_lab_tools"):
             tools = tools_panel.build(context)
     return Panels(
-        line, tabs, dataset, concepts, pictures, regularisation, tags, train, tools, broken_off, end, gachamax
+        line, tabs, dataset, concepts, pictures, regularisation, tags, train, test, tools, broken_off, end, gachamax
     )
 
 
@@ -98,6 +102,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     gachamax_panel.wire(panels.gachamax, panels.train, context)
     at_the_end.wire(panels.end, context)
     unfinished_part.wire(panels.unfinished, context)
+    testing_panel.wire(panels.test, context)
     tools_panel.wire(panels.tools, context)
     sent = [panels.train.fields.widgets[name] for name in (*panels.dataset.fields.widgets, "output_name")]
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}
@@ -107,6 +112,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
     told += [*panels.unfinished.watched, *panels.tools.watched, *panels.gachamax.shown]
+    told += panels.test.watched
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -164,10 +170,11 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     beat = seen.beat + 1
     broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
     played, round_known = gachamax_panel.refresh(panels.gachamax, seen.gachamax)
+    tested, grid = testing_panel.refresh(panels.test, seen.grid)
     worked, tools = tools_panel.refresh(panels.tools, seen.tools)
     fresh = replace(
         seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,
-        unfinished=left, tools=tools, gachamax=round_known,
+        unfinished=left, tools=tools, gachamax=round_known, grid=grid,
     )  # fmt: skip
     return {
         panels.live.seen: fresh,
@@ -182,4 +189,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **broken,
         **worked,
         **played,
+        **tested,
     }
