@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from lora_lab.host.base import Host, PreviewResult
 
+UNGUIDED = 0.25
+"""Share of the own steps of a quick look, its last ones, that are made without the negative prompt."""
 MANY = 500
 """Cells: above this a grid is only made when its plan says `large`."""
 
@@ -122,9 +124,12 @@ class _Grid:
         return GridResult(self._plan, tuple(self._made), tuple(self._warnings), spent, stopped, self.store.folder)
 
     def _key(self, i: int) -> str:
-        cell = self._cells[i]
-        quick = self._plan.quick if i >= len(self._plan.columns) else 0.0
-        return cell.key(self._plan.look, self._identity, self._files[cell.lora], quick)
+        """Of a cell's picture; one that is its column's base picture is never a quick look."""
+        look, base = self._plan.look, self._cells[i % len(self._plan.columns)]
+        exact, its_base = (c.key(look, self._identity, self._files[c.lora], 0.0) for c in (self._cells[i], base))
+        if exact == its_base or not self._plan.quick:
+            return exact
+        return self._cells[i].key(look, self._identity, self._files[self._cells[i].lora], self._plan.quick)
 
     def _load(self) -> int:
         """Take what is on disk; how many cells that are."""
@@ -205,10 +210,13 @@ class _Grid:
             self._keep(i, image, text, seconds)
 
     def _pictures(self, cells: list[Cell], paths: list[Trajectory], *, base: bool) -> PreviewResult:
-        replay = [] if base or not self._plan.quick else [self._paths[cell.prompt, cell.seed] for cell in cells]
-        shared = int(self._plan.quick * len(replay[0].answers)) if replay else 0
         told = tuple(cells)
-        watch = Watch(self._stop, lambda n: self._listen(GridStep(told, n, self._calls)), paths, replay, shared)
+        watch = Watch(self._stop, lambda n: self._listen(GridStep(told, n, self._calls)), paths, pictures=len(cells))
+        if self._plan.quick and not base:
+            watch.replay = [self._paths[cell.prompt, cell.seed] for cell in cells]
+            calls = len(watch.replay[0].answers)
+            watch.shared = int(self._plan.quick * calls)
+            watch.unguided = calls - int((calls - watch.shared) * UNGUIDED)
         with self._host.lease("pictures", expect=self._identity) as model:
             return make(model, self._adapters, cells, self._plan.look, watch)
 

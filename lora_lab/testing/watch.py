@@ -37,6 +37,11 @@ class Watch:
     replay: Sequence[Trajectory] = ()
     """One for each picture of the batch: the first `shared` calls are answered from there."""
     shared: int = 0
+    unguided: int | None = None
+    """From this call on the negative prompt is left out, so that guidance has no effect (arXiv 2404.07724 finds that
+    it has little in the last steps); only where a call holds both halves."""
+    pictures: int = 1
+    """Of the batch."""
     calls: int = 0
 
     @contextmanager
@@ -69,6 +74,8 @@ class Watch:
             answer = torch.cat(list(self._shared_answer()))
             wrapped = self.replay[0].wrapped
             found: Any = answer if wrapped is None else wrapped(answer)
+        elif self.unguided is not None and self.calls >= self.unguided:
+            found = self._without_negative(forward, args, kwargs)
         else:
             found = forward(*args, **kwargs)
         if self.record:
@@ -76,6 +83,17 @@ class Watch:
         self.calls += 1
         self.step(self.calls)
         return found
+
+    def _without_negative(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """The first half of the rows alone, its answer given for both."""
+        rows = len(args[0])
+        if rows != 2 * self.pictures:
+            return forward(*args, **kwargs)
+        half = _first(args, rows, self.pictures), _first(kwargs, rows, self.pictures)
+        found = forward(*half[0], **half[1])
+        if isinstance(found, Tensor):
+            return torch.cat([found, found])
+        return type(found)(sample=torch.cat([found.sample, found.sample]))
 
     def _shared_answer(self) -> Iterator[Tensor]:
         """The rows of this call: for each round of guidance, one of every picture."""
@@ -94,3 +112,14 @@ class Watch:
 
 def _wrapper(kind: type[Any]) -> Callable[[Tensor], Any]:
     return lambda tensor: kind(sample=tensor)
+
+
+def _first(value: Any, rows: int, count: int) -> Any:  # noqa: ANN401 - whatever a UNet is given
+    """Every tensor of `rows` rows cut to the first `count`."""
+    if isinstance(value, Tensor) and value.dim() and len(value) == rows:
+        return value[:count]
+    if isinstance(value, (tuple, list)):
+        return tuple(_first(one, rows, count) for one in value)
+    if isinstance(value, dict):
+        return {name: _first(one, rows, count) for name, one in value.items()}
+    return value

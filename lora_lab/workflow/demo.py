@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from lora_lab.demo import assets, world
 from lora_lab.errors import TrainingError
 from lora_lab.host.base import PreviewRequest
+from lora_lab.testing.sheet import Row, sheet
 from lora_lab.training import jobs
 from lora_lab.training.events import Event, Progress
 from lora_lab.training.settings import TrainSettings
-from lora_lab.workflow.sheet import Row, sheet
 
 if TYPE_CHECKING:
     from PIL import Image

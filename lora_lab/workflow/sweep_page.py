@@ -118,7 +118,7 @@ def write_grid(sweep: Sweep, outcomes: Sequence[Outcome], path: Path) -> bool:
     """One row for each run that has pictures, one column for each prompt, the same seed in a column."""
     from PIL import Image
 
-    from lora_lab.workflow.sheet import Row, sheet
+    from lora_lab.testing.sheet import Row, sheet
 
     prompts = [prompt.prompt for prompt in sweep.look.prompts]
     words = {run.mark: run.words for run in sweep.runs}

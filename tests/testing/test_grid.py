@@ -36,7 +36,7 @@ def test_the_base_picture_comes_first_and_alone(host: TinyHost, lora: Path, tmp_
     result = run_grid(host, plan_of(lora, ROWS, tmp_path, seeds=(7, 8)), events.append)
     assert fingerprint(host.model) == before
     told = [event for event in events if not isinstance(event, GridStep)]
-    assert [type(event) for event in told[:4]] == [GridStarted, CellMade, GridEstimated, CellMade]
+    assert [type(event) for event in told[:4]] == [GridStarted, CellMade, CellMade, GridEstimated], "ALL is it too"
     first = told[1]
     assert isinstance(first, CellMade)
     assert (first.row, first.column, first.done) == (None, 0, 1)
@@ -75,3 +75,21 @@ def test_it_stops_at_once_and_goes_on(host: TinyHost, lora: Path, tmp_path: Path
     assert not rest.stopped
     assert all(made is not None for made in rest.made)
     assert [a.seconds for a, b in zip(rest.made, result.made, strict=True) if a and b] == [0.0] * done
+
+
+def test_a_quick_look_shares_the_first_steps_and_is_near(host: TinyHost, lora: Path, tmp_path: Path) -> None:
+    exact = run_grid(host, plan_of(lora, ROWS, tmp_path, seeds=(7, 8)))
+    rows_computed: list[int] = []
+    first: torch.nn.Module = host.model.unet.conv_in  # type: ignore[assignment]
+    first.register_forward_hook(lambda module, args, output: rows_computed.append(len(output)))
+    quick = run_grid(host, plan_of(lora, ROWS, tmp_path, seeds=(7, 8), quick=0.5, out=tmp_path / "quick"))
+    # Two base pictures of four steps, and two steps of their own for NONE, ALL0.5, and the three of BASE 1, at two seeds;
+    # ALL is the base picture.
+    assert sum(rows_computed) == 2 * (4 * 2) + 2 * (2 * 2) * 5
+    for column in (0, 1):
+        assert difference(quick.at(None, column).image, exact.at(None, column).image) <= 2  # type: ignore[union-attr]
+        assert difference(quick.at(0, column).image, exact.at(0, column).image) <= 40  # type: ignore[union-attr]
+    one, two = quick.at(2, 0), quick.at(3, 0)
+    assert one is not None
+    assert two is not None
+    assert difference(one.image, two.image) > 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lora_lab.workflow.sheet import CELL, Row, sheet
+from lora_lab.testing.sheet import CELL, Row, sheet
 
 
 def test_the_sheet_holds_every_picture() -> None:
