@@ -111,7 +111,8 @@ class Cell:
         """
         w = self.weights
         told: dict[str, Any] = {
-            "blocks": sorted(item for item in w.blocks.items() if item[1] != 1), "elements": w.elements, "unet": w.unet, "te": w.text_encoder,
+            "blocks": sorted(item for item in w.blocks.items() if item[1] != 1), "elements": w.elements,
+            "unet": w.unet, "te": w.text_encoder,
             "prompt": self.prompt, "seed": self.seed, "look": vars(look), "checkpoint": identity,
             "lora": "" if w.off else file_state, "quick": quick,
         }  # fmt: skip
