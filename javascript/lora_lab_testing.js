@@ -13,9 +13,17 @@
         return image;
     }
 
+    function write(box, value) {
+        if (!box) return;
+        box.value = value;
+        if (typeof updateInput === "function") updateInput(box);
+        else box.dispatchEvent(new Event("input", {bubbles: true}));
+    }
+
     function chosen(cell) {
         const one = {source: cell.dataset.cell, label: cell.dataset.label, tag: cell.dataset.tag};
         pair = [...pair.slice(-1), one];
+        write(document.querySelector("#lora_lab_test_row :is(textarea, input)"), cell.dataset.row);
         mark();
         draw(cell.closest("#lora_lab_test_grid, body").querySelector(".lora-lab-compare"));
     }
@@ -67,10 +75,7 @@
         const u = event.target.closest && event.target.closest(".lora-lab-sliders");
         if (!u || event.target.type !== "range") return;
         event.target.nextElementSibling.textContent = short(event.target.value);
-        const box = field(u);
-        box.value = list(u).join(",");
-        if (typeof updateInput === "function") updateInput(box);
-        else box.dispatchEvent(new Event("input", {bubbles: true}));
+        write(field(u), list(u).join(","));
     }
 
     function follow() {

@@ -102,7 +102,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     gachamax_panel.wire(panels.gachamax, panels.train, context)
     at_the_end.wire(panels.end, context)
     unfinished_part.wire(panels.unfinished, context)
-    testing_panel.wire(panels.test, context)
+    testing_panel.wire(panels.test, panels.tabs, panels.train.fields, context)
     tools_panel.wire(panels.tools, context)
     sent = [panels.train.fields.widgets[name] for name in (*panels.dataset.fields.widgets, "output_name")]
     inputs = {*panels.dataset.fields.all, panels.train.fields.widgets["output_name"]}

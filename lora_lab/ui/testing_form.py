@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,10 +14,10 @@ from lora_lab.errors import HostBusyError, SettingsError
 from lora_lab.families import Family
 from lora_lab.network.own_presets import all_presets
 from lora_lab.network.presets import DEFAULTS, Preset
-from lora_lab.testing import rows
+from lora_lab.testing import prompt_lists, rows
 from lora_lab.testing.cells import GridPlan, Look, Weights
 from lora_lab.ui.context import UiContext
-from lora_lab.ui.edge import Values
+from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.tools_files import HostFiles
 
 PRESETS, ALONE, WITHOUT, VALUES = "presets", "single blocks", "each block left out", "blocks times values"
@@ -32,6 +34,9 @@ class GridForm:
     lora: gr.Dropdown
     others: gr.Dropdown
     prompts: gr.Textbox
+    kept: gr.Dropdown
+    """Saved lists of prompts."""
+    keep: gr.Button
     seeds: gr.Textbox
     mode: gr.Radio
     presets: gr.Dropdown
@@ -46,7 +51,7 @@ class GridForm:
     @property
     def all(self) -> set[Any]:
         """Every widget."""
-        named = {getattr(self, name) for name in self.__dataclass_fields__ if name != "numbers"}
+        named = {getattr(self, name) for name in self.__dataclass_fields__ if name not in ("numbers", "keep")}
         return named | set(self.numbers.values())
 
 
@@ -60,6 +65,12 @@ def build(context: UiContext) -> GridForm:
             info="for strengths: other snapshots of the run, or any LoRAs",
         )  # fmt: skip
     prompts = gr.Textbox("", lines=3, label="prompts", info="one a line", elem_id="lora_lab_test_prompts")
+    with gr.Row():
+        kept = gr.Dropdown(
+            sorted(_saved(context)), label="saved prompts", elem_id="lora_lab_test_kept", allow_custom_value=True,
+            info="choose a list, or type a name for a new one",
+        )  # fmt: skip
+        keep = gr.Button("Save these prompts", elem_id="lora_lab_test_keep")
     with gr.Row():
         seeds = gr.Textbox("1", label="seeds", info="with commas; each is set by itself", elem_id="lora_lab_test_seeds")
         negative = gr.Textbox("", label="negative prompt", elem_id="lora_lab_test_negative")
@@ -80,8 +91,9 @@ def build(context: UiContext) -> GridForm:
             values = gr.Textbox("0, 0.5, 1", label="values", info=info, elem_id="lora_lab_test_values")
     numbers, sampler, large = _look()
     return GridForm(
-        lora, others, prompts, seeds, mode, presets, lists, blocks, values, numbers, sampler, negative, large
-    )
+        lora, others, prompts, kept, keep, seeds, mode, presets, lists, blocks, values, numbers, sampler, negative,
+        large,
+    )  # fmt: skip
 
 
 def _look() -> tuple[dict[str, gr.Number], gr.Dropdown, gr.Checkbox]:
@@ -107,6 +119,42 @@ def _look() -> tuple[dict[str, gr.Number], gr.Dropdown, gr.Checkbox]:
             )
             large = gr.Checkbox(False, label="make it however long it takes", elem_id="lora_lab_test_large")
     return numbers, sampler, large
+
+
+def _saved(context: UiContext) -> dict[str, str]:
+    """Saved lists; none where their file is damaged (the error comes when one is saved)."""
+    with suppress(SettingsError):
+        return prompt_lists.load(context.host.paths().data_dir)
+    return {}
+
+
+def wire(form: GridForm, context: UiContext) -> None:
+    """Saved prompts: choosing a list fills the box, saving keeps what is there."""
+    take = partial(take_prompts, form=form, context=context)
+    on(form.kept.change, take, {form.kept, form.prompts}, [form.prompts], context, quiet=True)
+    save = partial(keep_prompts, form=form, context=context)
+    on(form.keep.click, save, {form.kept, form.prompts}, [form.kept], context, quiet=True)
+
+
+def take_prompts(values: Values, form: GridForm, context: UiContext) -> Changes:
+    """A saved list into the box; a name that is new changes nothing.
+
+    Raises:
+        SettingsError: the file of lists is damaged.
+    """
+    found = prompt_lists.load(context.host.paths().data_dir).get(str(values[form.kept] or ""))
+    return {form.prompts: values[form.prompts] if found is None else found}
+
+
+def keep_prompts(values: Values, form: GridForm, context: UiContext) -> Changes:
+    """The box as a list of that name; an empty box forgets the list.
+
+    Raises:
+        LoraLabError: no name, or it cannot be written.
+    """
+    folder, name = context.host.paths().data_dir, str(values[form.kept] or "")
+    prompt_lists.save(name, str(values[form.prompts] or ""), folder)
+    return {form.kept: gr.update(choices=sorted(prompt_lists.load(folder)), value=name)}
 
 
 def family_now(context: UiContext) -> Family:

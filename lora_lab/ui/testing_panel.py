@@ -9,9 +9,11 @@ from typing import Any
 import gradio as gr
 
 from lora_lab.errors import LoraLabError
-from lora_lab.ui import testing_form, testing_presets, testing_view, testing_work
+from lora_lab.ui import testing_acts, testing_form, testing_presets, testing_view, testing_work
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
+from lora_lab.ui.fields import Fields
+from lora_lab.ui.testing_acts import ActWidgets
 from lora_lab.ui.testing_form import GridForm
 from lora_lab.ui.testing_presets import PresetWidgets
 from lora_lab.ui.tools_files import HostFiles
@@ -33,6 +35,7 @@ class TestingWidgets:
     stop: gr.Button
     told: gr.HTML
     grid: gr.HTML
+    acts: ActWidgets
 
     @property
     def watched(self) -> list[Any]:
@@ -54,11 +57,14 @@ def build(context: UiContext) -> TestingWidgets:
                 plan = gr.Button("How many pictures?", elem_id="lora_lab_test_plan")
             told = gr.HTML("", elem_id="lora_lab_test_told")
             grid = gr.HTML(EMPTY, elem_id="lora_lab_test_grid")
-    return TestingWidgets(form, presets, refresh, plan, make, stop, told, grid)
+            acts = testing_acts.build()
+    return TestingWidgets(form, presets, refresh, plan, make, stop, told, grid, acts)
 
 
-def wire(w: TestingWidgets, context: UiContext) -> None:
-    """Plan, make, stop."""
+def wire(w: TestingWidgets, tabs: gr.Tabs, train: Fields, context: UiContext) -> None:
+    """Plan, make, stop; what is liked goes into a file, or to the fields of Train."""
+    testing_form.wire(w.form, context)
+    testing_acts.wire(w.acts, tabs, train, context)
     on(w.plan.click, partial(plan, w=w, context=context), w.form.all, [w.told], context, quiet=True)
     on(w.make.click, partial(make, w=w, context=context), w.form.all, [w.told, w.grid, w.stop], context)
     on(w.stop.click, partial(stop, w=w), set(), [w.stop], context, quiet=True, queue=False)

@@ -27,7 +27,7 @@ def grid(plan: GridPlan, cells: Mapping[Place, Shown]) -> str:
     lines = [tag("tr", tag("th", "") + heads)]
     labels = [(-1, plan.base.label, plan.base.text), *((n, row.label, row.text) for n, row in enumerate(plan.rows))]
     for number, label, text in labels:
-        line = "".join(_cell(cells.get((number, column)), label) for column in range(len(plan.columns)))
+        line = "".join(_cell(cells.get((number, column)), label, number) for column in range(len(plan.columns)))
         lines.append(tag("tr", tag("th", esc(label), title=text) + line))
     table = tag("div", tag("table", "".join(lines), "lora-lab-grid"), "lora-lab-grid-frame")
     return table + tag("p", esc(HINT), "lora-lab-muted lora-lab-small") + tag("div", "", "lora-lab-compare")
@@ -37,11 +37,12 @@ def _head(prompt: str, seed: int) -> str:
     return tag("span", esc(prompt), title=prompt) + tag("small", f"seed {seed}", "lora-lab-muted")
 
 
-def _cell(shown: Shown | None, label: str) -> str:
+def _cell(shown: Shown | None, label: str, row: int) -> str:
     if shown is None:
         return tag("td", tag("i", "", "lora-lab-blank"))
     picture = void("img", src=url(str(shown.path)), alt=label, loading="lazy")
-    more = {"data_cell": url(str(shown.path)), "data_label": label, "data_tag": shown.tag, "title": shown.tag}
+    where = {"data_cell": url(str(shown.path)), "data_label": label, "data_row": row}
+    more = {**where, "data_tag": shown.tag, "title": shown.tag}
     return tag("td", tag("button", picture, "lora-lab-cell", type="button", **more))
 
 

@@ -13,7 +13,8 @@ pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 from lora_lab.errors import LoraLabError, SettingsError  # noqa: E402
 from lora_lab.network import own_presets  # noqa: E402
-from lora_lab.ui import testing_form, testing_panel, testing_presets, testing_work  # noqa: E402
+from lora_lab.testing import prompt_lists  # noqa: E402
+from lora_lab.ui import testing_acts, testing_form, testing_panel, testing_presets, testing_work  # noqa: E402
 from lora_lab.ui.context import UiContext  # noqa: E402
 from lora_lab.workflow.tasks import tasks  # noqa: E402
 from tests.testing.small import host_of, write_lora  # noqa: E402
@@ -116,4 +117,42 @@ def test_the_lists_are_read_again(panel: Any, values: Any, context: UiContext) -
     changes = testing_panel.reread({form.lora: "mika", form.others: ["gone"]}, panel, context)
     assert changes[form.lora]["choices"] == ["mika", "new"]
     assert changes[form.others]["value"] == []
+    path.unlink()
+
+
+def test_what_is_liked_goes_into_a_file_and_to_train(shown: Any, context: UiContext, panel: Any, values: Any) -> None:
+    w, train = panel.acts, shown.panels.train.fields
+    test_a_grid_comes_in_and_goes_on(panel, values, context)
+    changes = testing_acts.send({w.row: "0"}, w, shown.panels.tabs, train, context)  # INALL
+    assert changes[train.widgets["down_lr_weight"]] == ""
+    assert changes[train.widgets["mid_lr_weight"]] == "0"
+    assert changes[train.widgets["up_lr_weight"]] == ",".join(["0"] * 12)
+    assert "13 blocks left out" in changes[w.told]
+    told = testing_acts.bake({w.row: "0", w.name: "inputs"}, w, context)[w.told]
+    assert "inputs.safetensors does at strength 1 what &lt;lora:mika:1:lbw=" in told
+    with pytest.raises(LoraLabError, match="exists already"):
+        testing_acts.bake({w.row: "0", w.name: "inputs"}, w, context)
+    with pytest.raises(SettingsError, match="nothing is left"):
+        testing_acts.bake({w.row: "1", w.name: "none"}, w, context)
+    with pytest.raises(SettingsError, match="no picture is chosen"):
+        testing_acts.bake({w.row: "", w.name: ""}, w, context)
+    (context.host.paths().lora_dir / "inputs.safetensors").unlink()
+
+
+def test_prompts_are_kept(panel: Any, context: UiContext) -> None:
+    form = panel.form
+    kept = testing_form.keep_prompts({form.kept: "poses", form.prompts: "mika, sitting"}, form, context)
+    assert kept[form.kept]["choices"] == ["poses"]
+    assert testing_form.take_prompts({form.kept: "poses", form.prompts: ""}, form, context) == {
+        form.prompts: "mika, sitting"
+    }
+    assert testing_form.take_prompts({form.kept: "new", form.prompts: "x"}, form, context) == {form.prompts: "x"}
+    with pytest.raises(SettingsError, match="no name"):
+        testing_form.keep_prompts({form.kept: "", form.prompts: "x"}, form, context)
+    testing_form.keep_prompts({form.kept: "poses", form.prompts: ""}, form, context)
+    path = context.host.paths().data_dir / prompt_lists.FILE
+    assert prompt_lists.load(path.parent) == {}
+    path.write_text("[]")
+    with pytest.raises(SettingsError, match="damaged"):
+        prompt_lists.load(path.parent)
     path.unlink()
