@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from lora_lab.network.header import Entry, TensorSpec
 
 CHUNK = 16 << 20
 OVERWRITE = "choose another name, or allow to overwrite it (--force)"
+FLUSH = 256 << 20
+"""Bytes after which a file goes on to the disk itself, while the next tensors are made."""
 SPARE = 32 << 20
 """Bytes that stay free on a disk after a file of ours."""
 
@@ -166,6 +169,9 @@ class TensorWriter:
         self.size = len(self._head) + sum(spec.nbytes for spec in specs.values())
         check_output(path, self.size, force=force)
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushing: Future[None] | None = None
+        self._unflushed = 0
         self._waiting = set(specs)
 
     def __enter__(self) -> TensorWriter:
@@ -183,6 +189,7 @@ class TensorWriter:
         except OSError as wrong:
             raise OutputError(f"cannot write ({wrong.strerror})", file=self.path) from wrong
         finally:
+            self._flusher.shutdown()
             self._file.close()
             self._part.unlink(missing_ok=True)
         if isinstance(value, OSError):
@@ -213,12 +220,19 @@ class TensorWriter:
         done = 0
         while done < len(data):
             done += self._file.write(data[done:])
+        self._unflushed += len(data)
+        if self._unflushed > FLUSH and (self._flushing is None or self._flushing.done()):
+            self._unflushed = 0
+            self._flushing = self._flusher.submit(os.fsync, self._file.fileno())
 
     def _finish(self) -> None:
         if self._waiting:
             raise ValueError(f"{len(self._waiting)} tensors never came, such as {min(self._waiting)}")
         if self._hashes:
             self._write(0, memoryview(self._head_with_hashes()))
+        self._flusher.shutdown()
+        if self._flushing is not None:
+            self._flushing.result()
         os.fsync(self._file.fileno())
         self._file.close()
         if self.path.exists() and not self._force:

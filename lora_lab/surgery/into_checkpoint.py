@@ -21,6 +21,7 @@ from lora_lab.network.deltas import Kind
 from lora_lab.network.header import TensorSpec
 from lora_lab.network.streams import TensorFile, TensorWriter, check_output
 from lora_lab.surgery.adapters import SiteEntry
+from lora_lab.surgery.adding import Product, added, energy, stacked
 from lora_lab.surgery.checkpoints import CheckpointReader
 from lora_lab.surgery.extract import ROUNDING
 from lora_lab.surgery.lowrank import energy_of
@@ -176,6 +177,12 @@ def _open_vae(stack: ExitStack, path: Path, base: CheckpointReader) -> dict[str,
     return common
 
 
+def _plain(held: Tensor, products: list[Product], dtype: torch.dtype) -> tuple[Tensor, float, float]:
+    """As :meth:`_Work._summed` for products."""
+    stored, lost = added(held.reshape(held.shape[0], -1), products, dtype)
+    return stored.reshape(held.shape), energy(products), lost
+
+
 @dataclass
 class _Work:
     """One merge on its way."""
@@ -259,7 +266,35 @@ class _Work:
 
     def _changed(self, key: str, dtype: torch.dtype) -> Tensor:
         """A tensor of the checkpoint with all its changes, rounded once."""
-        before = self.base.file.read(key, torch.float32)
+        held = self.base.file.read(key)
+        products = self._products(key, held)
+        stored, moved, lost = self._summed(key, held, dtype) if products is None else _plain(held, products, dtype)
+        if not math.isfinite(moved + lost):
+            return self._refused(key, dtype)
+        if self.sign < 0:  # what the merged file was rounded to cannot be known, only how much that is
+            lost += energy_of(held) * ROUNDING.get(held.dtype, 0.0)
+        block = block_of(self.tasks[key][0].entry.name, self.base.family)
+        self.tally.add(block, moved, lost)
+        return stored
+
+    def _products(self, key: str, held: Tensor) -> list[Product] | None:
+        """All changes of a tensor as products of factors that fit it; None where one is something else."""
+        found = []
+        for task in self.tasks[key]:
+            factors = None if task.bias else task.opened.reader.factors(task.entry)
+            first, end = task.place.rows or (0, held.shape[0])
+            if factors is None or (factors[0].shape[0], factors[1].shape[1]) != (end - first, held[0].numel()):
+                return None
+            found.append(Product(first, factors[0] * (self.sign * task.opened.strength(task.entry)), factors[1]))
+        return stacked(found)
+
+    def _summed(self, key: str, held: Tensor, dtype: torch.dtype) -> tuple[Tensor, float, float]:
+        """Changes of any kind, one after the other; the squared norms of what they moved, and of what rounding took.
+
+        Raises:
+            AdapterFileError: one has another shape.
+        """
+        before = held.float()
         after = before.clone()
         for task in self.tasks[key]:
             rows = after if task.place.rows is None else after[task.place.rows[0] : task.place.rows[1]]
@@ -271,18 +306,9 @@ class _Work:
                     remedy="use it with the family that it was trained for",
                 )
             rows.add_(change, alpha=self.sign * task.opened.strength(task.entry))
-        # In place from here on: for large layers a fresh tensor costs more than the arithmetic.
-        moved = energy_of(before.neg_().add_(after))
+        moved = energy_of(after - before)
         stored = after.to(dtype)
-        lost = 0.0 if stored is after else energy_of(after.sub_(stored))
-        if not math.isfinite(moved + lost):
-            return self._refused(key, dtype)
-        if self.sign < 0:  # what the merged file was rounded to cannot be known, only how much that is
-            held = self.base.file.read(key)
-            lost += energy_of(held) * ROUNDING.get(held.dtype, 0.0)
-        block = block_of(self.tasks[key][0].entry.name, self.base.family)
-        self.tally.add(block, moved, lost)
-        return stored
+        return stored, moved, 0.0 if stored is after else energy_of(after.sub_(stored))
 
     def _refused(self, key: str, dtype: torch.dtype) -> Tensor:
         """Name the tensor that is broken before the merge, or too large for the precision after it."""

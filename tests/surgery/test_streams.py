@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lora_lab.errors import AdapterFileError, CheckpointError, OutputError
+from lora_lab.network import streams
 from lora_lab.network.header import DTYPES, spec_of
 from lora_lab.network.streams import TensorFile, TensorWriter, check_output
 from lora_lab.surgery.spool import Spool
@@ -94,6 +96,30 @@ def test_spool_on_disk_and_in_memory_write_the_same(tmp_path: Path) -> None:
     memory, disk = (tmp_path / f"{n}.safetensors" for n in ("memory", "disk"))
     assert memory.read_bytes() == disk.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["disk.safetensors", "memory.safetensors"]
+
+
+def test_a_file_that_goes_to_the_disk_on_the_way_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {f"t{n}": torch.randn(50, 50) for n in range(20)}
+    flushed: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.append(file), real(file)))
+    write(tmp_path / "whole.safetensors", tensors, {})
+    assert len(flushed) == 1
+    monkeypatch.setattr(streams, "FLUSH", 15_000)
+    write(tmp_path / "parts.safetensors", tensors, {})
+    assert len(flushed) > 2
+    assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "parts.safetensors").read_bytes()
+
+
+def test_a_disk_that_fails_on_the_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(streams, "FLUSH", 15_000)
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OutputError, match="cannot write"):
+        write(tmp_path / "a.safetensors", {f"t{n}": torch.randn(50, 50) for n in range(20)}, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_hashes_are_kohyas(tmp_path: Path) -> None:
