@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,8 @@ class ActWidgets:
     name: gr.Textbox
     bake: gr.Button
     send: gr.Button
+    save: gr.Button
+    files: gr.File
     told: gr.HTML
 
 
@@ -42,9 +45,11 @@ def build() -> ActWidgets:
         name = gr.Textbox("", label="new file", placeholder="empty: named after both", elem_id="lora_lab_test_name")
         bake = gr.Button("Bake these weights into a file", elem_id="lora_lab_test_bake")
         send = gr.Button("Send them to Train", elem_id="lora_lab_test_send")
+    save = gr.Button("Save the grid: one picture, a page, single files", elem_id="lora_lab_test_save")
+    files = gr.File(label="saved", file_count="multiple", visible=False, elem_id="lora_lab_test_files")
     told = gr.HTML("", elem_id="lora_lab_test_acted")
     row = gr.Textbox("", elem_id="lora_lab_test_row", elem_classes=["lora-lab-hidden"])
-    return ActWidgets(row, name, bake, send, told)
+    return ActWidgets(row, name, bake, send, save, files, told)
 
 
 def wire(w: ActWidgets, tabs: gr.Tabs, train: Fields, context: UiContext) -> None:
@@ -52,6 +57,7 @@ def wire(w: ActWidgets, tabs: gr.Tabs, train: Fields, context: UiContext) -> Non
     on(w.bake.click, partial(bake, w=w, context=context), {w.row, w.name}, [w.told], context)
     fields = [train.widgets[name] for name in LR_FIELDS]
     sent = partial(send, w=w, tabs=tabs, train=train, context=context)
+    on(w.save.click, partial(save, w=w, context=context), set(), [w.told, w.files], context)
     on(w.send.click, sent, {w.row}, [w.told, tabs, *fields], context, quiet=True)
 
 
@@ -110,6 +116,27 @@ def send(values: Values, w: ActWidgets, tabs: gr.Tabs, train: Fields, context: U
     said = f"{cell.label} is in the fold Blocks of Train; {count(zeros, 'block')} left out."
     said += f" {'; '.join(notes).capitalize()}." if notes else ""
     return {**fields, tabs: gr.update(selected="train"), w.told: tag("p", esc(said), "lora-lab-good")}
+
+
+def save(values: Values, w: ActWidgets, context: UiContext) -> Changes:
+    """The newest grid as one picture with labels, as a page to look through, and as single files.
+
+    Raises:
+        LoraLabError: there is no grid, or it cannot be written.
+    """
+    from lora_lab.testing.export import save_files, save_sheet
+    from lora_lab.testing.page import save_page
+
+    now = testing_work.latest()
+    if now is None or now[1].result is None:
+        raise SettingsError("no grid is finished", remedy="make one first, or stop the one under way")
+    result = now[1].result
+    folder = context.host.paths().data_dir / "grids" / f"{result.plan.lora.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    single = save_files(result, folder / "pictures")
+    found = [save_sheet(result, folder / "grid.png"), save_page(result, folder / "grid.html")]
+    said = f"Saved in {folder}: grid.png, grid.html, and {count(len(single), 'picture')}."
+    shown = gr.update(value=[str(path) for path in found], visible=True)
+    return {w.told: tag("p", esc(said), "lora-lab-good"), w.files: shown}
 
 
 def rates(blocks: Mapping[str, float], family: Family) -> tuple[str, str, str]:

@@ -137,6 +137,10 @@ def test_what_is_liked_goes_into_a_file_and_to_train(shown: Any, context: UiCont
     with pytest.raises(SettingsError, match="no picture is chosen"):
         testing_acts.bake({w.row: "", w.name: ""}, w, context)
     (context.host.paths().lora_dir / "inputs.safetensors").unlink()
+    saved = testing_acts.save({}, w, context)
+    assert [Path(name).name for name in saved[w.files]["value"]] == ["grid.png", "grid.html"]
+    folder = Path(saved[w.files]["value"][0]).parent
+    assert len(list((folder / "pictures").iterdir())) == 3
 
 
 def test_prompts_are_kept(panel: Any, context: UiContext) -> None:
