@@ -30,13 +30,18 @@ def found(
     Raises:
         SettingsError: the tagger does not know a tag, or there is nothing to look at.
     """
-    columns = [_column(tags, name) for name in wanted]
+    columns = [column(tags, name) for name in wanted]
     if not columns or len(probabilities) == 0:
         raise SettingsError("nothing to score", remedy="give at least one picture and one tag")
     return float((probabilities[:, columns] >= threshold).mean())
 
 
-def _column(tags: Sequence[Tag], name: str) -> int:
+def column(tags: Sequence[Tag], name: str) -> int:
+    """The place of a tag, written with blanks or underscores.
+
+    Raises:
+        SettingsError: the tagger does not know it.
+    """
     key = name.strip().replace(" ", "_")
     for index, tag in enumerate(tags):
         if tag.name.replace(" ", "_") == key:
