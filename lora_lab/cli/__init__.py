@@ -30,6 +30,7 @@ VERBS = MappingProxyType(
         "explain": "what a setting or a word means, its range, its reasons",
         "train": "train LoRAs from settings files, one after another",
         "sweep": "one run for each of several values of settings; a table and a grid of pictures",
+        "blocks": "test a LoRA's block weights, strengths and snapshots on generated previews",
         "runs": "list the runs of a data folder",
         "settings": "read settings of any kind, tell what was taken, write them as kohya's; presets",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",

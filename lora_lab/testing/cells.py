@@ -136,8 +136,9 @@ class GridPlan:
     """Quick look: share of the steps, 0 to below 1, that a column's cells take from its base picture. 0: exact."""
     out: Path | None = None
     """Folder for the pictures; None: ``tests/<LoRA's name>`` in the host's data folder."""
-    trigger: str = ""
-    """The tag that calls the subject, for a warning about prompts without it; empty: what the file's metadata says."""
+    trigger: str | None = ""
+    """The tag that calls the subject, for a warning about prompts without it; empty: what the file's metadata says;
+    None: no such warning."""
     large: bool = False
     """Make it however long it takes; else a grid of more than `grid.MANY` cells is refused after its base picture."""
     base: Weights = WHOLE

@@ -12,6 +12,7 @@ from lora_lab.network import elements, names
 from lora_lab.network.blocks import block_names
 from lora_lab.network.outline import outline
 from lora_lab.testing.cells import OTHER, GridPlan, Weights
+from lora_lab.testing.words import has_tag
 
 
 def check(plan: GridPlan, family: Family) -> list[str]:
@@ -33,8 +34,8 @@ def check(plan: GridPlan, family: Family) -> list[str]:
         warnings.append(f"of {len(plan.seeds)} seeds {len(set(plan.seeds))} differ: the same picture is made once")
     loras = dict.fromkeys([plan.lora, *(row.lora or plan.lora for row in plan.rows)])
     triggers = [look_into(path, family) for path in loras]
-    trigger = plan.trigger or triggers[0]
-    without = [prompt for prompt in plan.prompts if trigger and trigger.lower() not in prompt.lower()]
+    trigger = None if plan.trigger is None else plan.trigger or triggers[0]
+    without = [prompt for prompt in plan.prompts if trigger and not has_tag(prompt, trigger)]
     if without:
         warnings.append(f"{len(without)} of {len(plan.prompts)} prompts lack the trigger {trigger!r}: {without[0]!r}")
     return warnings

@@ -157,7 +157,7 @@ def grid_plan(plan: InfluencePlan, names: Sequence[str], prompts: tuple[str, ...
     left = rows.single_blocks(family, blocks=names, without=True)
     return GridPlan(
         plan.lora, (NOTHING, *alone, *left), prompts, plan.seeds, plan.look, plan.batch, plan.quick, plan.out,
-        trigger=plan.trigger if prompts == plan.prompts else "", large=True,
+        trigger=plan.trigger if prompts == plan.prompts else None, large=True,
     )  # fmt: skip
 
 

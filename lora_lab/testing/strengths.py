@@ -1,0 +1,191 @@
+"""Strengths and snapshots: where a LoRA is good, and what that says about the next training.
+
+The reading is the guide's: a LoRA that is good only at 0.5 learnt too fast (halve that part's rate), one that needs 2.0
+too slowly (double it); a sound one is good at 1.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_lab.errors import SettingsError
+from lora_lab.testing import measures, rows
+from lora_lab.testing.cells import NOTHING, GridPlan, Look
+from lora_lab.testing.events import GridEvent, GridResult, Made
+from lora_lab.testing.grid import run_grid
+from lora_lab.testing.words import tags_of, with_tags
+
+if TYPE_CHECKING:
+    from lora_lab.host.base import Host
+    from lora_lab.testing.judge import Judge
+
+VALUES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""Strengths that are tried unless others are given."""
+TIE = 0.02
+"""Overall scores this near are alike: then the strength nearer to 1 counts, and the earlier snapshot."""
+LOW, HIGH = 0.7, 1.4
+"""A best strength outside these asks for other rates."""
+
+
+@dataclass(frozen=True)
+class StrengthPlan:
+    """What to try."""
+
+    loras: tuple[Path, ...]
+    """One, or the snapshots of a run in their order."""
+    prompt: str
+    """With the trigger, little else."""
+    others: tuple[str, ...]
+    """Tags to be obeyed beside it (clothes, pose, background), a prompt for each line of them: ``smile, night sky``."""
+    seeds: tuple[int, ...]
+    values: tuple[float, ...] = VALUES
+    apart: bool = False
+    """Text encoders and UNet with each other, not alike."""
+    look: Look = Look()
+    batch: int = 8
+    out: Path | None = None
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The trigger alone, then with other tags."""
+        return self.prompt, *(with_tags(self.prompt, tags_of(line)) for line in self.others)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One LoRA at one strength."""
+
+    lora: Path
+    text_encoder: float
+    unet: float
+    concept: float
+    """Share of the concept that the tagger finds, 0..1."""
+    flexibility: float
+    """Share of the other tags that are obeyed, 0..1; 1 where none were asked for."""
+    fidelity: float
+    """1 where saturation and contrast are those of the checkpoint's own pictures, 0 where they are far off: burnt."""
+
+    @property
+    def overall(self) -> float:
+        """All three must hold: the cube root of their product, 0..1."""
+        product: float = max(0.0, self.concept) * self.flexibility * self.fidelity
+        return float(product ** (1 / 3))
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json`` and curves."""
+        return {**{k: v for k, v in vars(self).items() if k != "lora"}, "lora": self.lora.name, "overall": self.overall}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to change."""
+
+    sentence: str
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Setting -> what to multiply it with: `unet_lr`, `text_encoder_lr`; empty: nothing to change."""
+
+
+@dataclass(frozen=True)
+class StrengthReport:
+    """The answer."""
+
+    points: tuple[Point, ...]
+    best: Point
+    """The best of all."""
+    advice: Advice
+    concept: tuple[str, ...]
+    grid: GridResult
+
+
+def run_strengths(
+    host: Host,
+    plan: StrengthPlan,
+    judge: Judge,
+    listen: Callable[[GridEvent], None] = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> StrengthReport | None:
+    """Make the pictures and read them. None if it was stopped; the same plan goes on.
+
+    Raises:
+        SettingsError: nothing to try.
+        LoraLabError: see `run_grid`.
+    """
+    if not plan.loras or not plan.values:
+        raise SettingsError("there is nothing to try", remedy="give a LoRA and some strengths")
+    result = run_grid(host, grid_plan(plan), listen, stop)
+    return None if result.stopped else read(plan, result, judge)
+
+
+def grid_plan(plan: StrengthPlan) -> GridPlan:
+    """Rows: the bare checkpoint, then each LoRA at each strength. The base picture is the last LoRA at 1."""
+    last = plan.loras[-1]
+    tried = rows.strengths(plan.values, apart=plan.apart, loras=plan.loras)
+    return GridPlan(last, (NOTHING, *tried), plan.prompts, plan.seeds, plan.look, plan.batch, out=plan.out, large=True)
+
+
+def read(plan: StrengthPlan, result: GridResult, judge: Judge) -> StrengthReport:
+    """The report of a finished grid."""
+    columns = len(result.plan.columns)
+    own, count = len(dict.fromkeys(plan.seeds)), len(result.plan.rows)
+    found = [[made for i in range(columns) if (made := result.at(row, i)) is not None] for row in range(count)]
+    whole = [made for i in range(columns) if (made := result.at(None, i)) is not None]
+    seen = [judge.look([made.image for made in row]) for row in found]
+    concept = judge.found_concept(judge.look([made.image for made in whole[:own]]), seen[0][:own])
+    wanted = [tags_of(line) for line in plan.others for _ in range(own)]
+    points = []
+    for row, sight, pictures in zip(result.plan.rows[1:], seen[1:], found[1:], strict=True):
+        asked = judge.obeyed(sight[own:], wanted) if wanted else 1.0
+        share = judge.share(sight[:own], concept)
+        points.append(
+            Point(row.lora or result.plan.lora, row.text_encoder, row.unet, share, asked, fidelity(pictures, found[0]))
+        )
+    best = best_of(points)
+    return StrengthReport(tuple(points), best, advise(best, apart=plan.apart), concept, result)
+
+
+def fidelity(pictures: Sequence[Made], bare: Sequence[Made]) -> float:
+    """1 less the relative drift of saturation and of contrast from the bare checkpoint's pictures, not below 0."""
+    drift = 0.0
+    for measure in (measures.saturation, measures.contrast):
+        own, theirs = (sum(measure(made.image) for made in some) / len(some) for some in (pictures, bare))
+        drift += abs(own - theirs) / max(theirs, 1e-3)
+    return max(0.0, 1.0 - drift / 2)
+
+
+def best_of(points: Sequence[Point]) -> Point:
+    """The best overall; among equals the one nearer to strength 1, then the earlier LoRA."""
+    top = max(point.overall for point in points)
+    alike = [point for point in points if point.overall >= top - TIE]
+    return min(alike, key=lambda point: abs(point.unet - 1) + abs(point.text_encoder - 1))
+
+
+def best_snapshot(points: Sequence[Point]) -> tuple[Point, str]:
+    """The snapshot to keep, at strength 1 if that was tried (else at its own best), and why."""
+    at_one = [point for point in points if point.unet == point.text_encoder == 1]
+    tried = at_one or [best_of([p for p in points if p.lora == lora]) for lora in dict.fromkeys(p.lora for p in points)]
+    top = max(point.overall for point in tried)
+    best = next(point for point in tried if point.overall >= top - TIE)
+    last = tried[-1]
+    why = f"{best.lora.name}: {best.concept:.0%} of the concept, {best.flexibility:.0%} of other tags obeyed"
+    if best.lora != last.lora:
+        why += f"; the last one has {last.concept:.0%} and {last.flexibility:.0%}"
+    return best, f"{why}."
+
+
+def advise(best: Point, *, apart: bool = False) -> Advice:
+    """The guide's reading of the best strength."""
+    if best.overall < 0.1:
+        return Advice("At no strength the concept is there and the picture sound: look at the dataset and the rates.")
+    tried = {"unet_lr": best.unet, "text_encoder_lr": best.text_encoder} if apart else {"unet_lr": best.unet}
+    factors = {name: value for name, value in tried.items() if value > 0 and not LOW <= value <= HIGH}
+    if not factors:
+        return Advice("Good at about 1: sound as it is; still fine above, it could have trained longer.")
+    if not apart:
+        factors["text_encoder_lr"] = best.text_encoder
+    sides = [f"{name} {'down' if value < 1 else 'up'} to {value:g} times" for name, value in factors.items()]
+    pace = "too fast" if min(factors.values()) < 1 else "too slowly"
+    where = f"te {best.text_encoder:g}, unet {best.unet:g}" if apart else f"{best.unet:g}"
+    return Advice(f"Best at {where}, so it learnt {pace}: {' and '.join(sides)}.", factors)
