@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_lab.guide import loss
+from lora_lab.guide.facts import Facts
+from lora_lab.guide.rules import findings
 from lora_lab.training.events import SnapshotSaved
+from lora_lab.training.learning.optimizer_kinds import kind_of
 from lora_lab.training.status import RunStatus
-from lora_lab.ui import words
+from lora_lab.ui import advice_view, words
 from lora_lab.ui.svg import Curve, loss_chart
 from lora_lab.ui.words import esc, tag
+from lora_lab.workflow.advice import course_of
 
 if TYPE_CHECKING:
     from lora_lab.training.run import Run
+    from lora_lab.training.settings import TrainSettings
 
 EMPTY = tag("p", "No run yet. Choose a folder of pictures, give the LoRA a name, and start.", "lora-lab-empty")
 
@@ -129,14 +136,32 @@ def card(status: RunStatus | None, waiting: Sequence[Waiting]) -> str:
     return head(status) + figures(status) + chart(status) + _waiting(waiting)
 
 
-def notes(status: RunStatus | None) -> str:
-    """The warnings of a run and, at its end, where its files are."""
+def curve_words(status: RunStatus, settings: TrainSettings | None) -> str:
+    """The chart read aloud, anew with each epoch; rules that speak of a run while it goes come first."""
+    course = course_of(status)
+    per_epoch = status.started.steps_per_epoch if status.started else 0
+    if not course.averages or not per_epoch:
+        return ""
+    whole = status.step if status.ended else status.step // per_epoch * per_epoch
+    course = dataclasses.replace(
+        course, averages=tuple(p for p in course.averages if p[0] <= whole),
+        rates=tuple((whole, rate) for _, rate in course.rates),
+    )  # fmt: skip
+    adaptive = settings is not None and kind_of(settings.optimizer_type).adaptive
+    said = [f for f in findings(Facts({}, course=course)) if f.rule.when == "during"]
+    losses = [point.loss for point in status.losses if point.step <= whole]
+    return advice_view.findings(said) + advice_view.curve(loss.read(course, adaptive=adaptive, losses=losses))
+
+
+def notes(status: RunStatus | None, settings: TrainSettings | None = None) -> str:
+    """The warnings of a run, what its curve says, and, at its end, where its files are."""
     if status is None:
         return ""
     found = words.bullets((esc(text) for text in status.warnings), "lora-lab-notes")
     if found:
         title = tag("summary", words.count(len(status.warnings), "remark"))
         found = tag("details", title + found, open="open")
+    found += curve_words(status, settings)
     if status.ended is not None:
         found += tag("p", f"Settings and log: {tag('code', esc(status.folder))}", "lora-lab-muted lora-lab-small")
     return found

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lora_lab.ui.words import count, esc
+
+if TYPE_CHECKING:
+    from lora_lab.guide.arithmetic import Numbers
 
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 26
@@ -195,3 +199,30 @@ def _svg(width: int, height: int, title: str, inner: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="lora-lab-chart" viewBox="0 0 {width} {height}" role="img">'
         f"<title>{esc(title)}</title>{inner}</svg>"
     )
+
+
+def step_chain(n: Numbers) -> str:
+    """pictures (+ regularisation) / batch / accumulation x epochs = steps, as boxes with signs between."""
+    boxes = [("pictures", f"{n.pictures:,}", "")]
+    if n.regularised:
+        boxes.append(("regularisation", f"{n.regularised:,}", "+"))
+    boxes.append(("batch", f"{n.batch:,}", "÷"))
+    if n.accumulation > 1:
+        boxes.append(("accumulation", f"{n.accumulation:,}", "÷"))
+    full = math.ceil((n.pictures + n.regularised) / n.batch / n.accumulation)
+    short = f" ({n.per_epoch - full:,} short)" if n.per_epoch > full else ""
+    boxes += [("an epoch" + short, f"{n.per_epoch:,}", "="), ("epochs", f"{n.epochs:,}", "×")]
+    boxes.append(("steps", f"{n.steps:,}", "="))
+    width, gap = 104, 24
+    parts = []
+    for i, (label, value, sign) in enumerate(boxes):
+        x = i * (width + gap)
+        css = "lora-lab-box lora-lab-strong" if label == "steps" else "lora-lab-box"
+        parts.append(f'<rect class="{css}" x="{x + 1}" y="1" width="{width - 2}" height="50" rx="6"/>')
+        middle = x + width / 2
+        parts.append(f'<text class="lora-lab-name" x="{middle}" y="23" text-anchor="middle">{esc(value)}</text>')
+        parts.append(f'<text class="lora-lab-tick" x="{middle}" y="41" text-anchor="middle">{esc(label)}</text>')
+        if sign:
+            parts.append(f'<text class="lora-lab-name" x="{x - gap / 2}" y="31" text-anchor="middle">{sign}</text>')
+    told = " ".join(f"{sign} {value} {label}".strip() for label, value, sign in boxes)
+    return _svg(len(boxes) * (width + gap) - gap, 52, told, "".join(parts))

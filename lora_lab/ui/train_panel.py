@@ -20,6 +20,8 @@ from lora_lab.training.settings.stages import expand
 from lora_lab.training.status import RunStatus
 from lora_lab.training.text.caption_preview import preview
 from lora_lab.ui import (
+    advice_part,
+    advice_view,
     blocks_panel,
     caption_view,
     measure_part,
@@ -71,6 +73,7 @@ class TrainWidgets:
     """All that handlers read or change."""
 
     fields: Fields
+    advice: advice_part.AdviceWidgets
     files: train_files.FileWidgets
     presets: presets_part.PresetWidgets
     plan: gr.HTML
@@ -98,6 +101,7 @@ def build(context: UiContext) -> TrainWidgets:
     """Layout: settings at the left, the run at the right; one below the other in a narrow window."""
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
+            asked = advice_part.build()
             fields = _build_form()
             files = train_files.build()
             kept = presets_part.build(context)
@@ -121,9 +125,12 @@ def build(context: UiContext) -> TrainWidgets:
             cancel = gr.Button("cancel", elem_id="lora_lab_train_cancel", elem_classes=["lora-lab-hidden"])
             chosen = gr.Textbox("", visible=False, elem_id="lora_lab_train_chosen")
     gr.HTML(hints("train", fields.widgets), elem_classes=["lora-lab-hidden"])
+    with gr.Accordion("Words, and what slows learning", open=False, elem_id="lora_lab_words"):
+        gr.HTML(advice_view.glossary())
     return TrainWidgets(
-        fields, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, more, chosen
-    )
+        fields, asked, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, more,
+        chosen,
+    )  # fmt: skip
 
 
 def _build_form() -> Fields:
@@ -142,12 +149,14 @@ def wire(w: TrainWidgets, context: UiContext) -> None:
     """Start, stop, the plan (asked for by our JavaScript when a field has changed), the settings of the last run."""
     on(w.start.click, partial(start, w=w, context=context), w.fields.all, [w.stop], context)
     on(w.stop.click, partial(stop, w=w, context=context), set(), [w.stop], context, quiet=True, queue=False)
-    on(w.replan.click, partial(plan, w=w, context=context), w.fields.all, [w.plan], context, quiet=True, queue=False)
+    shown = w.fields.all | {w.advice.answers}
+    on(w.replan.click, partial(plan, w=w, context=context), shown, [w.plan], context, quiet=True, queue=False)
     again = partial(take_over, w=w, context=context)
     on(w.again.click, again, set(), [w.plan, *w.fields.widgets.values()], context, quiet=True)
     which = "() => [window.loraLab.waiting]"
     on(w.cancel.click, partial(cancel, w=w, context=context), {w.chosen}, [w.card], context, quiet=True, js=which)
     train_files.wire(w.files, w.fields, context)
+    advice_part.wire(w.advice, w.fields, w.plan, context)
     presets_part.wire(w.presets, w.fields, w.files.told, context)
     measure_part.wire(w.more, w.fields, context)
 
@@ -169,7 +178,7 @@ def show(settings: TrainSettings, w: TrainWidgets) -> Changes:
 def plan(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
     """Steps and time before the start. What is not filled in yet is told in its place, not as a warning."""
     try:
-        html = plan_html(read(values, w), context)
+        html = plan_html(read(values, w), context, values.get(w.advice.answers))
     except LoraLabError as error:
         html = tag("p", esc(str(error)), "lora-lab-todo")
     # The mark tells our JavaScript that its question is answered.
@@ -178,15 +187,15 @@ def plan(values: Values, w: TrainWidgets, context: UiContext) -> Changes:
     return {w.plan: tag("div", html, data_plan=time.monotonic_ns(), data_family=family.value)}
 
 
-def plan_html(settings: TrainSettings, context: UiContext) -> str:
-    """What the settings come to.
+def plan_html(settings: TrainSettings, context: UiContext, answers: dict[str, Any] | None = None) -> str:
+    """What the settings come to, and what the guide's rules say of them.
 
     Raises:
         LoraLabError: they cannot be run like this.
     """
     check(settings)
     if settings.stages.strip():
-        parts = (tag("h4", f"Stage {n}") + plan_html(s, context) for n, s in enumerate(expand(settings), 1))
+        parts = (tag("h4", f"Stage {n}") + plan_html(s, context, answers) for n, s in enumerate(expand(settings), 1))
         return "".join(parts)
     report, _ = split(scan_folder(settings, context), settings.seed or 0)
     info = context.host.current()
@@ -209,8 +218,11 @@ def plan_html(settings: TrainSettings, context: UiContext) -> str:
     ]
     title = f"measured in the run {known.run}" if known else "no run like this one was made yet"
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
-    said = (*warnings(settings), *block_warnings(settings, family))
+    advice = advice_part.said(settings, report, answers, context)
+    said = advice_view.unsaid((*warnings(settings), *block_warnings(settings, family)), advice)
     told = words.bullets((esc(text) for text in said), "lora-lab-notes")
+    told += advice_view.findings(advice, advice_part.silenced_count(context))
+    told += advice_view.steps(advice_part.numbers(settings, report, numbers))
     read = caption_view.captions(preview(report, settings, numbers, context.host.token_counter()))
     return tag("div", inner, "lora-lab-figures", title=title) + schedule_view.curve(settings, numbers) + told + read
 
@@ -270,7 +282,8 @@ def refresh(view: View, seen: Seen, w: TrainWidgets, context: UiContext) -> tupl
     files = _files(run_id, status, context)
     if other or files != seen.files:
         changes[w.snapshots] = files
-    notes = run_view.notes(status)
+    run = context.queue().find(run_id)
+    notes = run_view.notes(status, None if run is None else run.checked.settings)
     if other or notes != seen.notes:
         changes[w.notes] = notes
     fresh = replace(

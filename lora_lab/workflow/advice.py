@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lora_lab.dataset.captions import first_line, split_tags
 from lora_lab.dataset.scan import ScanReport, epoch_items
+from lora_lab.demo import assets, world
 from lora_lab.errors import OutputError
 from lora_lab.families import Family
 from lora_lab.guide.answers import Answers, knows_by_name
@@ -71,11 +72,6 @@ def bf16() -> bool | None:
     return bool(torch.cuda.get_device_capability(0) >= (8, 0))
 
 
-def has_prodigy() -> bool:
-    """Is the optimizer Prodigy installed?"""
-    return _loads("Prodigy")
-
-
 def has_8bit() -> bool:
     """Are 8-bit optimizers installed, with a card for them?"""
     import importlib.util
@@ -83,11 +79,9 @@ def has_8bit() -> bool:
     return bool(card_memory()) and importlib.util.find_spec("bitsandbytes") is not None
 
 
-def _loads(optimizer: str) -> bool:
-    import importlib.util
-
-    packages = {"Prodigy": "prodigyopt"}
-    return importlib.util.find_spec(packages[optimizer]) is not None
+def unusual_resolution(info: CheckpointInfo | None) -> int | None:
+    """Pixels that a checkpoint was made for, where they are not its family's: the demo checkpoint's."""
+    return world.PICTURE_SIZE if info is not None and info.name == assets.checkpoint_path().name else None
 
 
 def advise(

@@ -40,6 +40,8 @@ class Rule:
     settings: tuple[str, ...] = ()
     """Settings that it speaks of."""
     when: When = "before"
+    instead_of: tuple[str, ...] = ()
+    """Pieces of sentences of `training/checks` that need not be heard beside it: here they have a button."""
 
 
 @dataclass(frozen=True)

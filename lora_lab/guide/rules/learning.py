@@ -258,9 +258,10 @@ RULES = (
     Rule("d-coef", "d_coef out of range", "0.5 to 2 is right, up to 10 at very low ranks and for LoKr and (IA)^3",
          guide("d_coef"), _d_coef, "warning", ("optimizer_args",)),
     Rule("adaptive-rate", "rates for an adaptive optimizer", "rates belong near 1, the same for all parts",
-         guide("DAdaptation"), _adaptive_rate, "warning", ("unet_lr", "text_encoder_lr")),
+         guide("DAdaptation"), _adaptive_rate, "warning", ("unet_lr", "text_encoder_lr"),
+         instead_of=("finds its own rate", "takes one learning rate for all")),
     Rule("high-rate", "a rate that burns", "the UNet is easy to overcook; blobs of noise mean eight times too much",
-         guide("Unet learning rate"), _manual_rate, "warning", ("unet_lr",)),
+         guide("Unet learning rate"), _manual_rate, "warning", ("unet_lr",), instead_of=("is very high for",)),
     Rule("text-rate", "the text encoder's rate", "lower, it separates things better; too low, and prompts need weights",
          guide("Text encoder learning rate"), _text_rate, "note", ("text_encoder_lr",)),
     Rule("low-alpha", "a very low alpha", "alpha / dim multiplies all that is learnt; only adaptive optimizers make "

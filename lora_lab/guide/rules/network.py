@@ -186,7 +186,7 @@ def _works_best(f: Facts) -> Fired | None:
 _RANKS: Source = guide("Character difficulty and settings")
 RULES = (
     Rule("alpha-above-dim", "alpha above dim", "weights come out multiplied, and pictures burn", guide("Network Alpha"),
-         _alpha_above, "warning", ("network_alpha", "network_dim")),
+         _alpha_above, "warning", ("network_alpha", "network_dim"), instead_of=("is above network_dim",)),
     Rule("dim-for-few", "a high rank for few pictures", "what has room for more than the subject learns the pictures",
          guide("Net dim (network dimensions)/Rank"), _dim_for_few, "warning", ("network_dim",)),
     Rule("dim-for-difficulty", "rank against difficulty", "low ranks cannot hold odd bodies; high ones are a waste "
