@@ -64,7 +64,7 @@ def _sizes(a: Answers) -> Iterator[Value]:
 
 
 def _captions(a: Answers, method: str) -> Iterator[Value]:
-    if a.family is Family.SD1:
+    if a.family is Family.SD1 and a.knows != "other":  # else the setting of the webui is taken
         skip = 2 if a.knows in ("anime", "furry") else 1
         texts = {"anime": "NAI and its kin are made and used with 2", "furry": "most follow NAI; look at its page"}
         text = texts.get(a.knows, "realistic checkpoints are used with 1")

@@ -68,14 +68,16 @@ class AdviceWidgets:
         return {self.making, self.difficulty, self.pictures, self.knows, self.vram, self.look, *self.switches.values()}
 
 
-def build() -> AdviceWidgets:
-    """Layout."""
+def build(context: UiContext) -> AdviceWidgets:
+    """Layout; what the checkpoint draws is read off its name."""
+    info = context.host.current()
+    kind = asked.knows_by_name("" if info is None else info.name) or "other"
     with gr.Accordion("What are you making?", open=False, elem_id="lora_lab_advice"):
         with gr.Row(elem_classes=["lora-lab-row"]):
             making = _choice("making", "what", asked.MAKINGS, "character")
             difficulty = _choice("difficulty", "how hard (a character)", LETTERS, "B")
         with gr.Row(elem_classes=["lora-lab-row"]):
-            knows = _choice("knows", "what the checkpoint draws", asked.CHECKPOINTS, "anime")
+            knows = _choice("knows", "what the checkpoint draws", asked.CHECKPOINTS, kind)
             look = _choice("look", "how it is to look", asked.LOOKS, "keep")
         with gr.Row(elem_classes=["lora-lab-row"]):
             pictures = gr.Textbox(

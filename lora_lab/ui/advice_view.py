@@ -89,8 +89,8 @@ def _value(value: Value) -> str:
     shown = _shown(value.value)
     why = esc(_sentence(value.why)) + " " + tag("span", esc(f"({value.source})"), "lora-lab-muted lora-lab-small")
     back = _button("back to recommended", "set", {"changes": {value.name: value.value}})
-    cells = tag("td", tag("code", esc(value.name))) + tag("td", tag("b", esc(shown))) + tag("td", why)
-    return tag("tr", cells + tag("td", back), data_setting=value.name, data_value=_in_form(value.value))
+    cells = tag("td", tag("code", esc(value.name)) + back) + tag("td", tag("b", esc(shown))) + tag("td", why)
+    return tag("tr", cells, data_setting=value.name, data_value=_in_form(value.value))
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - a setting's value

@@ -101,7 +101,7 @@ def build(context: UiContext) -> TrainWidgets:
     """Layout: settings at the left, the run at the right; one below the other in a narrow window."""
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
-            asked = advice_part.build()
+            asked = advice_part.build(context)
             fields = _build_form()
             files = train_files.build()
             kept = presets_part.build(context)

@@ -134,7 +134,10 @@ SPOILS: dict[str, tuple[Callable[[Project], Any], str]] = {
     "a warmup of the whole run": (lambda p: p.put(lr_warmup_steps=100_000), "long-warmup"),
     "one regularisation picture": (_reg, "few-reg"),
     "clip skip of another kind of checkpoint": (
-        lambda p: setattr(p, "checkpoint", dataclasses.replace(DEMO, name="animefull-final.ckpt")), "clip-skip",
+        lambda p: (
+            setattr(p, "checkpoint", dataclasses.replace(DEMO, name="animefull-final.ckpt")), p.put(clip_skip=1),
+        ),
+        "clip-skip",
     ),
     "a noise offset that burns": (lambda p: p.put(noise_offset=0.4), "noise-offset-high"),
     "tags of e621 on an anime checkpoint": (

@@ -162,3 +162,29 @@ def test_sliders_of_blocks_write_the_fields_and_follow_them(page: Any) -> None:
     page.fill(box("train", "unet_lr"), "1e-4")
     u.get_by_label("BASE", exact=True).fill("0.25")
     assert page.input_value(box("train", "text_encoder_lr")) == "0.000025"
+
+
+def test_answers_fill_the_form_a_rule_mends_it_and_a_value_comes_back(page: Any, host: TinyHost) -> None:
+    show(page, "Train")
+    page.fill(box("train", "train_data_dir"), str(host.folder / "train"))
+    page.fill(box("train", "output_name"), "mika")
+    page.click("#lora_lab_advice .label-wrap")
+    page.click("#lora_lab_advice_recommend")
+    page.wait_for_selector("#lora_lab_advice_told tr[data-setting=network_dim]")
+    dim = page.input_value(box("train", "network_dim"))
+    assert page.input_value(box("train", "optimizer_type")) == "Prodigy"
+    back = page.locator("#lora_lab_advice_told tr[data-setting=network_dim] .lora-lab-advise")
+    assert back.is_hidden(), "the form is as recommended"
+
+    page.fill(box("train", "network_dim"), "2")
+    page.locator(box("train", "network_dim")).blur()
+    back.wait_for()
+    rule = page.locator("#lora_lab_train_plan [data-rule=alpha-above-dim]")
+    page.fill(box("train", "network_alpha"), "64")
+    page.locator(box("train", "network_alpha")).blur()
+    rule.wait_for()
+    rule.locator(".lora-lab-advise").first.click()
+    page.wait_for_function(f"document.querySelector('{box('train', 'network_alpha')}').value === '2'")
+    back.click()
+    page.wait_for_function(f"document.querySelector('{box('train', 'network_dim')}').value === '{dim}'")
+    rule.wait_for(state="detached")
