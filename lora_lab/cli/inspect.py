@@ -11,7 +11,7 @@ from lora_lab.cli.output import Output
 from lora_lab.errors import AdapterFileError, SettingsError
 
 EXAMPLE = "lora-lab inspect mika.safetensors"
-ONE_ONLY = ("compare", "set", "remove", "card", "preview")
+ONE_ONLY = ("compare", "set", "remove", "card", "preview", "csv")
 """What is about a single file."""
 
 
@@ -27,8 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "trigger, negative, weight, notes, description")  # fmt: skip
     parser.add_argument("--preview", type=Path, metavar="PICTURE", help="put a picture on the webui's card")
     parser.add_argument("--metadata", action="store_true", help="all metadata, as tables")
-    parser.add_argument("--base", type=Path, metavar="CHECKPOINT", help="with --spectrum: for DoRA, IA3, OFT, GLoRA")
-    parser.add_argument("--force", action="store_true", help="overwrite a preview picture")
+    parser.add_argument("--tokens", type=int, metavar="N", help="the N tokens whose states in the text encoder change "
+                        "most (needs --base; minutes for all)")  # fmt: skip
+    parser.add_argument("--words", metavar="TEXT", help="with --tokens: only the tokens of these words")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="with --tokens: a CLIP tokenizer's folder "
+                        "(default: SD's, of an installed package)")  # fmt: skip
+    parser.add_argument("--base", type=Path, metavar="CHECKPOINT", help="for --tokens, and for --spectrum of DoRA, "
+                        "IA3, OFT, GLoRA")  # fmt: skip
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write kind, rank, alpha and norm of each site to a "
+                        "new .csv file")  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="overwrite a preview picture or a .csv file")
     parser.add_argument("--dry-run", action="store_true", help="tell what would change, write nothing")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_lab.cli import toolbox
 from lora_lab.cli.output import Output
+from lora_lab.errors import SettingsError
 
 
 def run(args: argparse.Namespace, path: Path, output: Output) -> dict[str, Any]:
@@ -23,7 +24,41 @@ def run(args: argparse.Namespace, path: Path, output: Output) -> dict[str, Any]:
         values["difference"] = _compare(args, path, output)
     if args.spectrum:
         values["spectrum"] = _spectrum(args, path, output)
+    if args.csv:
+        values["csv"] = _csv(args, path, output)
+    if args.tokens is not None:
+        values["tokens"] = _tokens(args, path, output)
+    elif args.words or args.tokenizer:
+        raise SettingsError("--words and --tokenizer have no effect without --tokens", remedy="leave them out")
     return values
+
+
+def _tokens(args: argparse.Namespace, path: Path, output: Output) -> list[dict[str, Any]]:
+    from lora_lab.host.standalone_clip import full_size_folder
+    from lora_lab.surgery.tokens import token_changes
+    from lora_lab.tagging.tokens import TokenCounter, readable, vocabulary
+
+    if args.tokens < 1:
+        raise SettingsError(f"--tokens {args.tokens} makes no sense", remedy="give how many to tell, such as 20")
+    if not args.base:
+        raise SettingsError("--tokens needs the checkpoint", remedy="give it as --base")
+    folder = args.tokenizer or full_size_folder()
+    words = vocabulary(folder)
+    numbers = {word: number for number, word in enumerate(words)}
+    wanted = [numbers[piece] for piece in TokenCounter(folder).pieces(args.words or "") if piece in numbers]
+    progress = toolbox.following(output, "tokens")
+    found = token_changes(path, args.base, [readable(word) for word in words], wanted, progress)[: args.tokens]
+    for one in found:
+        output.line(f"  {one.token:6} {one.word:20} {one.change:.5f}")
+    return [{"token": one.token, "word": one.word, "change": one.change} for one in found]
+
+
+def _csv(args: argparse.Namespace, path: Path, output: Output) -> str:
+    from lora_lab.surgery import tables
+
+    tables.write(args.csv, tables.of_sites(path), force=args.force)
+    output.line(f"table: {args.csv}")
+    return str(args.csv)
 
 
 def _edit(args: argparse.Namespace, path: Path, output: Output) -> list[str]:

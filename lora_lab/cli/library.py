@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_lab.cli import toolbox
 from lora_lab.cli.output import Output
-from lora_lab.errors import OutputError
 
 if TYPE_CHECKING:
     from lora_lab.surgery.library import LibraryEntry
 
 EXAMPLE = "lora-lab library models/Lora family:sdxl tag:hat rank<=16"
-COLUMNS = ("name", "kind", "family", "sites", "ranks", "title", "trigger", "base", "tool", "problem")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="all must be there: a word, tag:hat, base:anime, kind:loha, family:sdxl, rank<=16; -WORD must not "
         "(put -- before the first of those)",
     )  # fmt: skip
+    parser.add_argument("--prompt", metavar="TEXT", help="only the files that a prompt names as <lora:name:1>")
     parser.add_argument("--trained-on", type=Path, metavar="CHECKPOINT", help="only what was trained on it")
     parser.add_argument(
         "--full-hash", action="store_true", help="with --trained-on: by the whole file's sha256 too, which reads it"
@@ -37,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     """Read, search, tell."""
-    from lora_lab.surgery.library import full_hash, read_library, search, trained_on
+    from lora_lab.surgery import tables
+    from lora_lab.surgery.library import full_hash, in_prompt, read_library, search, trained_on
 
     entries = read_library(args.folder, args.cache, toolbox.following(output, "reading"))
     found = search(entries, " ".join(args.words))
+    missing: list[str] = []
+    if args.prompt is not None:
+        found, missing = in_prompt(found, args.prompt)
     known: dict[str, str] = {}
     if args.trained_on:
         sha256 = full_hash(args.trained_on) if args.full_hash else None
@@ -50,11 +52,13 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     for entry in found:
         by = f"  (by its {known[entry.name]})" if entry.name in known else ""
         output.line(f"{entry.name}: {_told(entry)}{by}")
+    for name in missing:
+        output.warn(f"no file is named {name}")
     output.line(f"{len(found)} of {len(entries)} files")
     if args.csv:
-        _write(args.csv, found, args.force)
+        tables.write(args.csv, tables.of_folder(found), force=args.force)
     rows = [entry.to_json() | ({"by": known[entry.name]} if entry.name in known else {}) for entry in found]
-    return {"files": rows, "read": len(entries)}
+    return {"files": rows, "read": len(entries), "missing": missing}
 
 
 def _told(entry: LibraryEntry) -> str:
@@ -65,22 +69,3 @@ def _told(entry: LibraryEntry) -> str:
     base = f", on {entry.base}" if entry.base else ""
     trigger = f", trigger {entry.trigger}" if entry.trigger else ""
     return f"{entry.kind} for {entry.family}, {entry.sites} sites{rank}{base}{trigger}"
-
-
-def _write(path: Path, entries: list[LibraryEntry], force: bool) -> None:
-    """The table as a file.
-
-    Raises:
-        OutputError: it is there already, or cannot be written.
-    """
-    if path.exists() and not force:
-        raise OutputError("the output exists already", file=path, remedy="choose another name, or --force")
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(COLUMNS)
-            for entry in entries:
-                row = entry.to_json() | {"ranks": "-".join(map(str, sorted({*entry.ranks})))}
-                table.writerow([row[name] for name in COLUMNS])
-    except OSError as wrong:
-        raise OutputError(f"the table cannot be written ({wrong.strerror})", file=path) from wrong

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -160,6 +161,28 @@ def search(entries: Iterable[LibraryEntry], text: str) -> list[LibraryEntry]:
 
 
 PLACES = ("name", "kind", "family", "title", "trigger", "notes", "base", "tool", "problem", "tag")
+
+
+_TAG = re.compile(r"<(?:lora|lyco):([^:<>]+)", re.IGNORECASE)
+
+
+def is_prompt(text: str) -> bool:
+    """Whether a text names LoRAs as the webui's prompts do."""
+    return _TAG.search(text) is not None
+
+
+def in_prompt(entries: Sequence[LibraryEntry], prompt: str) -> tuple[list[LibraryEntry], list[str]]:
+    """The files that a prompt names, in its order, each once; and the names that no file has.
+
+    As in the webui, a name is the file's without its folder, or the one that its training gave it.
+    """
+    by_name: dict[str, LibraryEntry] = {}
+    for entry in entries:
+        by_name.setdefault((entry.trained or {}).get("output_name", ""), entry)
+    by_name |= {entry.name.rpartition("/")[2]: entry for entry in entries}
+    wanted = list(dict.fromkeys(name.strip() for name in _TAG.findall(prompt)))
+    found = list({by_name[name].name: by_name[name] for name in wanted if name in by_name}.values())
+    return found, [name for name in wanted if name not in by_name]
 
 
 def _wanted(word: str) -> tuple[bool, str, str]:

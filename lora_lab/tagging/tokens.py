@@ -6,6 +6,7 @@ parted as CLIP's tokenizer parts them.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from functools import lru_cache
@@ -14,6 +15,7 @@ from pathlib import Path
 from lora_lab.errors import UserError
 
 MERGES = "merges.txt"
+VOCABULARY = "vocab.json"
 WORD = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 """Letters together, digits alone, other marks together."""
 
@@ -48,13 +50,21 @@ class TokenCounter:
     def _chunk(self, chunk: str) -> int:
         return sum(map(self._word, WORD.findall(chunk)))
 
+    def pieces(self, caption: str) -> list[str]:
+        """The tokens themselves, as the tokenizer's vocab.json writes them."""
+        text = caption if caption.isascii() else unicodedata.normalize("NFC", caption)
+        return [piece for word in WORD.findall(text.lower()) for piece in self._pieces(word)]
+
     def _word(self, word: str) -> int:
+        return len(self._pieces(word))
+
+    def _pieces(self, word: str) -> list[str]:
         """Merge neighbours, the best rank first, until none is left."""
         if word in ("<|startoftext|>", "<|endoftext|>"):
-            return 1
+            return [word]
         if word[0].isalnum() and not word.isalpha() and len(word) > 1:
             # Python counts a half sign among the letters; it stands alone, as digits do.
-            return sum(map(self._word, re.findall(rf"[^{_numbers(word)}]+|.", word)))
+            return [piece for part in re.findall(rf"[^{_numbers(word)}]+|.", word) for piece in self._pieces(part)]
         pieces = [_UNITS[byte] for byte in word.encode("utf-8", "replace")]
         pieces[-1] += "</w>"
         while len(pieces) > 1:
@@ -63,7 +73,31 @@ class TokenCounter:
             if best is None:
                 break
             pieces = _merged(pieces, best[1])
-        return len(pieces)
+        return pieces
+
+
+def vocabulary(folder: Path) -> list[str]:
+    """Every token of a tokenizer as vocab.json writes it, by its number.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        table = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+        return sorted(table, key=dict(zip(table, map(int, table.values()), strict=True)).__getitem__)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        what = "the tokenizer's vocab.json cannot be read"
+        raise UserError(what, file=folder, remedy="choose a CLIP tokenizer's folder") from error
+
+
+def readable(token: str) -> str:
+    """A token's letters; a blank at its end where a word ends."""
+    ends = token.endswith("</w>")
+    try:
+        text = bytes(_UNITS.index(letter) for letter in token.removesuffix("</w>")).decode("utf-8", "replace")
+    except ValueError:
+        return token
+    return text + " " * ends
 
 
 def _numbers(word: str) -> str:

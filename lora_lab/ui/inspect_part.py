@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -20,7 +20,12 @@ from lora_lab.ui.tools_work import Telling
 from lora_lab.ui.words import esc, tag
 from lora_lab.workflow.tasks import Task, tasks
 
+if TYPE_CHECKING:
+    from lora_lab.surgery.tokens import TokenChange
+
 KIND = "inspecting"
+TABLE = "inspected.csv"
+"""In our data folder: the sites of the last file that was inspected."""
 METADATA = {"title": "title", "author": "author", "description": "description", "trigger": "trigger words",
             "usage": "usage", "comment": "comment"}  # fmt: skip
 """Entries of the file's own metadata that the form has, by the short names of `surgery.edit`."""
@@ -34,7 +39,9 @@ class InspectWidgets:
 
     lora: gr.Dropdown
     other: gr.Dropdown
+    base: gr.Dropdown
     spectrum: gr.Checkbox
+    tokens: gr.Checkbox
     look: gr.Button
     report: gr.HTML
     metadata: dict[str, gr.Textbox]
@@ -50,7 +57,7 @@ class InspectWidgets:
         return {self.lora, self.preview, self.force, *self.metadata.values(), *self.card.values()}
 
 
-def build(loras: Sequence[str]) -> InspectWidgets:
+def build(loras: Sequence[str], checkpoints: Sequence[str]) -> InspectWidgets:
     """Layout."""
     with gr.Row(elem_classes=["lora-lab-row"]):
         lora = gr.Dropdown(
@@ -60,10 +67,18 @@ def build(loras: Sequence[str]) -> InspectWidgets:
             list(loras), value=None, label="compare with", allow_custom_value=True, info="empty: nothing",
             elem_id="lora_lab_tools_inspect_other",
         )  # fmt: skip
+        base = gr.Dropdown(
+            list(checkpoints), value=None, label="checkpoint", allow_custom_value=True,
+            info="for tokens, and the spectrum of DoRA, IA3, OFT, GLoRA", elem_id="lora_lab_tools_inspect_base",
+        )  # fmt: skip
     with gr.Row(elem_classes=["lora-lab-row"]):
         spectrum = gr.Checkbox(
             False, label="spectrum and effective rank of each site", elem_id="lora_lab_tools_inspect_spectrum"
         )
+        tokens = gr.Checkbox(
+            False, label="tokens whose text encoder states change most (minutes)",
+            elem_id="lora_lab_tools_inspect_tokens",
+        )  # fmt: skip
         look = gr.Button("Inspect", variant="primary", elem_id="lora_lab_tools_inspect_look")
     report = gr.HTML("", elem_id="lora_lab_tools_inspect_report")
     with gr.Accordion("Edit card and metadata", open=False, elem_id="lora_lab_tools_inspect_edit"):
@@ -78,7 +93,7 @@ def build(loras: Sequence[str]) -> InspectWidgets:
             force = gr.Checkbox(False, label="replace the preview", elem_id="lora_lab_tools_inspect_force")
         save = gr.Button("Save card and metadata", elem_id="lora_lab_tools_inspect_save")
         told = gr.HTML("", elem_id="lora_lab_tools_inspect_told")
-    return InspectWidgets(lora, other, spectrum, look, report, metadata, card, preview, force, save, told)
+    return InspectWidgets(lora, other, base, spectrum, tokens, look, report, metadata, card, preview, force, save, told)
 
 
 def _text(group: str, name: str, label: str) -> gr.Textbox:
@@ -89,7 +104,8 @@ def _text(group: str, name: str, label: str) -> gr.Textbox:
 def wire(w: InspectWidgets, context: UiContext) -> None:
     """Look, and save."""
     shown = [w.report, *w.metadata.values(), *w.card.values()]
-    on(w.look.click, partial(look, w=w, context=context), {w.lora, w.other, w.spectrum}, shown, context, quiet=True)
+    asked: set[Any] = {w.lora, w.other, w.base, w.spectrum, w.tokens}
+    on(w.look.click, partial(look, w=w, context=context), asked, shown, context, quiet=True)
     on(w.save.click, partial(save, w=w, context=context), w.form, [w.told], context, quiet=True)
 
 
@@ -105,32 +121,61 @@ def look(values: Values, w: InspectWidgets, context: UiContext) -> Changes:
     files = HostFiles(context)
     path = files.lora(values[w.lora])
     other = files.lora(values[w.other]) if values[w.other] else None
+    base = files.checkpoint(values[w.base]) if values[w.base] else None
+    if values[w.tokens] and base is None:
+        raise SettingsError("tokens need the checkpoint", remedy="choose one, such as the loaded one")
     metadata, card = opened_metadata(path), read_card(path)
-    tasks().start(KIND, f"Inspecting {path.name}", Look(path, other, bool(values[w.spectrum])))
+    table = context.host.paths().data_dir / TABLE
+    work = Look(path, other, base, bool(values[w.spectrum]), bool(values[w.tokens]), table)
+    tasks().start(KIND, f"Inspecting {path.name}", work)
     changes: Changes = {box: metadata.get(FRIENDLY[name], "") for name, box in w.metadata.items()}
     return changes | {box: card[name] for name, box in w.card.items()} | {w.report: tag("p", "reads …")}
 
 
 @dataclass(frozen=True)
 class Look:
-    """Read a file in the background; the answer is the report's HTML."""
+    """Read a file in the background."""
 
     path: Path
     other: Path | None
+    base: Path | None
     spectrum: bool
+    tokens: bool
+    table: Path
 
-    def __call__(self, task: Task) -> str:
+    def __call__(self, task: Task) -> tools_view.Shown:
+        from lora_lab.surgery import tables
         from lora_lab.surgery.look import compare, spectra
         from lora_lab.surgery.report import look_into
 
         telling = Telling(task)
-        parts = [tools_view.report(look_into(self.path, telling))]
+        found = look_into(self.path, telling)
+        parts = [tools_view.report(found)]
+        whole = not found.problems  # else a site may be one that cannot be read
+        if whole:
+            self.table.parent.mkdir(parents=True, exist_ok=True)
+            tables.write(self.table, tables.of_sites(self.path, telling), force=True)
         if self.spectrum:
-            parts.append(tools_view.spectra(spectra(self.path, progress=telling)))
+            parts.append(tools_view.spectra(spectra(self.path, self.base, telling)))
+        if self.tokens and self.base is not None:
+            parts.append(tools_view.tokens(changed_tokens(self.path, self.base, telling)))
         if self.other is not None:
             parts.append(tag("h4", esc(f"Beside {self.other.stem}")))
             parts.append(tools_view.difference(compare(self.path, self.other, telling)))
-        return "".join(parts)
+        return tools_view.Shown("".join(parts), self.table if whole else None)
+
+
+def changed_tokens(path: Path, base: Path, telling: Telling) -> list[TokenChange]:
+    """The tokens that change most, by the tokenizer that the host's packages bring.
+
+    Raises:
+        LoraLabError: no tokenizer, another family, or an adapter without text encoder.
+    """
+    from lora_lab.host.standalone_clip import full_size_folder
+    from lora_lab.surgery.tokens import token_changes
+    from lora_lab.tagging.tokens import readable, vocabulary
+
+    return token_changes(path, base, [readable(word) for word in vocabulary(full_size_folder())], progress=telling)
 
 
 def save(values: Values, w: InspectWidgets, context: UiContext) -> Changes:
@@ -168,4 +213,6 @@ def save(values: Values, w: InspectWidgets, context: UiContext) -> Changes:
 def refresh(w: InspectWidgets, known: str) -> tuple[Changes, str]:
     """What was read, for the tab's poll."""
     end = ended(KIND, known, "Stopped.")
-    return ({}, known) if end is None else ({w.report: end.told or end.task.result}, end.mark)
+    if end is None:
+        return {}, known
+    return {w.report: end.told or tools_view.shown(end.task.result, w.report)}, end.mark

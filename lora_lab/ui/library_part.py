@@ -22,10 +22,13 @@ from lora_lab.workflow.tasks import Task, tasks
 KIND = "library"
 CACHE = "library.json"
 """In our data folder."""
+TABLE = "library.csv"
+"""Beside it: what the last search found."""
 ABOUT = tag(
     "p",
     "All words must be there: in the name, the trigger, tags, training settings. tag:hat, base:anime, kind:loha, "
-    "family:sdxl, rank&lt;=16 look in one place; -word must not be there.",
+    "family:sdxl, rank&lt;=16 look in one place; -word must not be there. A pasted prompt finds "
+    "the LoRAs that it names.",
     "lora-lab-empty",
 )
 
@@ -86,7 +89,7 @@ def begin(values: Values, w: LibraryWidgets, context: UiContext) -> Changes:
 
 @dataclass(frozen=True)
 class Search:
-    """Read and search in the background; the answer is the table's HTML."""
+    """Read and search in the background."""
 
     folder: Path
     cache: Path
@@ -94,20 +97,30 @@ class Search:
     checkpoint: Path | None
     sha256: str | None
 
-    def __call__(self, task: Task) -> str:
-        from lora_lab.surgery.library import read_library, search, trained_on
+    def __call__(self, task: Task) -> tools_view.Shown:
+        from lora_lab.surgery import tables
+        from lora_lab.surgery.library import in_prompt, is_prompt, read_library, search, trained_on
 
         entries = read_library(self.folder, self.cache, Telling(task))
-        found = search(entries, self.text)
+        missing: list[str] = []
+        if is_prompt(self.text):
+            found, missing = in_prompt(entries, self.text)
+        else:
+            found = search(entries, self.text)
         by: dict[str, str] = {}
         if self.checkpoint is not None:
             trained = trained_on(found, self.checkpoint, self.sha256)
             by = {one.entry.name: one.by for one in trained}
             found = [one.entry for one in trained]
-        return tools_view.library(found, len(entries), by)
+        table = self.cache.with_name(TABLE)
+        table.parent.mkdir(parents=True, exist_ok=True)
+        tables.write(table, tables.of_folder(found), force=True)
+        return tools_view.Shown(tools_view.library(found, len(entries), by, missing), table)
 
 
 def refresh(w: LibraryWidgets, known: str) -> tuple[Changes, str]:
     """What was found, for the tab's poll."""
     end = ended(KIND, known, "Stopped.")
-    return ({}, known) if end is None else ({w.found: end.told or end.task.result}, end.mark)
+    if end is None:
+        return {}, known
+    return {w.found: end.told or tools_view.shown(end.task.result, w.found)}, end.mark

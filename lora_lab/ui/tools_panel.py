@@ -48,7 +48,9 @@ class ToolsWidgets:
     @property
     def files(self) -> dict[Any, str]:
         """Everything that offers files, and of which kind."""
-        found: dict[Any, str] = {self.inspect.lora: "lora", self.inspect.other: "lora"}
+        found: dict[Any, str] = {
+            self.inspect.lora: "lora", self.inspect.other: "lora", self.inspect.base: "checkpoint",
+        }  # fmt: skip
         for form in self.forms:
             found |= form.files
         return found
@@ -67,7 +69,7 @@ def build(context: UiContext) -> ToolsWidgets:
             with gr.Tab(tool.title, id=tool.name, elem_id=f"lora_lab_tools_{tool.name}"):
                 forms.append(tools_forms.build(tool, loras, checkpoints))
         with gr.Tab("Inspect", id="inspect", elem_id="lora_lab_tools_inspect"):
-            inspect = inspect_part.build(loras)
+            inspect = inspect_part.build(loras, checkpoints)
         with gr.Tab("Library", id="library", elem_id="lora_lab_tools_library"):
             library = library_part.build()
     stop = gr.Button("Stop", visible=False, elem_id="lora_lab_tools_stop")

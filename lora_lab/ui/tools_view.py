@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_lab.ui import words
@@ -10,15 +12,39 @@ from lora_lab.ui.u_chart import Cell, u_chart
 from lora_lab.ui.words import count, esc, tag
 
 if TYPE_CHECKING:
+    import gradio as gr
+
     from lora_lab.surgery.library import LibraryEntry
     from lora_lab.surgery.look import Difference, SiteSpectrum
     from lora_lab.surgery.outcome import Outcome
     from lora_lab.surgery.report import Report, Table
+    from lora_lab.surgery.tokens import TokenChange
     from lora_lab.ui.tools_work import Done
     from lora_lab.workflow.tasks import TaskStatus
 
 ROWS = 300
 """Of a table in the page."""
+TOKENS = 60
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a task of the panel found, as HTML, and the same as a .csv file."""
+
+    html: str
+    table: Path | None
+
+
+def shown(found: Shown, place: gr.HTML) -> str:
+    """With a link to the table; gradio serves under file= what its components have let in."""
+    if found.table is None:
+        return found.html
+    place.temp_files.add(str(found.table))
+    return found.html + tag("p", _link(found.table, "download as .csv"), "lora-lab-muted")
+
+
+def _link(path: Path, text: str) -> str:
+    return tag("a", text, href=f"file={path}", download=path.name)
 
 
 def size(nbytes: float) -> str:
@@ -45,7 +71,7 @@ def done(found: Done) -> str:
 
 def _outcome(outcome: Outcome, dry: bool) -> str:
     if outcome.out is not None:
-        link = tag("a", "download", href=f"file={outcome.out}", download=outcome.out.name)
+        link = _link(outcome.out, "download")
         head = tag("p", f"Written: {tag('code', esc(outcome.out))} {link}", "lora-lab-good")
     else:
         head = tag("p", "Nothing is written yet. This is what it would be:")
@@ -145,6 +171,14 @@ def spectra(found: Sequence[SiteSpectrum]) -> str:
     return _details(title, tag("table", tag("tr", head) + rows, "lora-lab-table"))
 
 
+def tokens(found: Sequence[TokenChange]) -> str:
+    """The tokens that change most, with bars."""
+    most = max((one.change for one in found), default=0.0) or 1.0
+    rows = "".join(tag("tr", _row(one.word, f"{one.change:.4f}", one.change / most)) for one in found[:TOKENS])
+    title = f"Tokens whose states in the text encoder change most, of {len(found):,}"
+    return _details(title, tag("table", rows, "lora-lab-table"))
+
+
 def difference(found: Difference) -> str:
     """What two files differ in."""
     figures = {
@@ -157,13 +191,14 @@ def difference(found: Difference) -> str:
     return _figures(figures) + u_chart(cells, "Difference by block") + tag("p", esc(other), "lora-lab-muted")
 
 
-def library(found: Sequence[LibraryEntry], read: int, by: Mapping[str, str]) -> str:
-    """A table of files."""
+def library(found: Sequence[LibraryEntry], read: int, by: Mapping[str, str], missing: Sequence[str] = ()) -> str:
+    """A table of files; names that a prompt has and no file."""
     words_ = ("file", "kind", "rank", "trained on", "trigger", "tags")
     head = "".join(tag("th", word) for word in words_)
     rows = "".join(tag("tr", _entry(entry, by.get(entry.name, ""))) for entry in found[:ROWS])
     more = f"; the first {ROWS} are shown" if len(found) > ROWS else ""
     said = tag("p", f"{len(found):,} of {count(read, 'file')}{more}.", "lora-lab-muted")
+    said += words.bullets((esc(f"no file is named {name}") for name in missing), "lora-lab-notes")
     return said + tag("table", tag("tr", head) + rows, "lora-lab-table lora-lab-library") if found else said
 
 

@@ -20,7 +20,7 @@ from lora_lab.surgery import library
 from lora_lab.surgery.compress import Compression
 from lora_lab.surgery.edit import read_card, set_preview
 from lora_lab.surgery.extract import ExtractRequest, extract
-from lora_lab.surgery.library import read_library, search, short_hash, trained_on
+from lora_lab.surgery.library import in_prompt, is_prompt, read_library, search, short_hash, trained_on
 from lora_lab.surgery.ranks import parse
 from lora_lab.surgery.report import look_into, metadata_tables
 from tests.surgery.test_into_checkpoint import every_kind
@@ -79,6 +79,22 @@ def test_reads_searches_and_remembers(folder: Path, tmp_path: Path, monkeypatch:
     assert names(read_library(folder, cache)) == ["broken", "mika"], "a damaged cache costs time, nothing else"
     with pytest.raises(AdapterFileError, match="no such folder"):
         read_library(folder / "gone")
+
+
+def test_which_a_prompt_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(folder / "new.safetensors", lora(checkpoint(SD1), SD1, 2), {"ss_output_name": "first name"})
+    entries = read_library(folder)
+    prompt = (
+        "1girl <lora:big:0.8:lbw=OUTD>, <LoRA: mika:1> <lora:gone:1> <lora:mika:0.5> <hypernet:old:1> <lora:first name>"
+    )
+    found, missing = in_prompt(entries, prompt)
+    assert (names(found), missing) == (["old/big", "mika", "new"], ["gone"])
+    assert is_prompt(prompt)
+    assert not is_prompt("tag:hat rank<=16 lora")
+    assert in_prompt(entries, "no LoRA at all") == ([], [])
+    assert main(["library", str(folder), "--prompt", prompt, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert ([file["name"] for file in told["files"]], told["missing"]) == (["old/big", "mika", "new"], ["gone"])
 
 
 def test_which_were_trained_on_this_checkpoint(folder: Path, tmp_path: Path) -> None:

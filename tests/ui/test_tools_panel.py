@@ -17,6 +17,7 @@ from lora_lab.errors import AdapterFileError, HostBusyError, LoraLabError, Outpu
 from lora_lab.families import Family  # noqa: E402
 from lora_lab.host.base import CheckpointInfo  # noqa: E402
 from lora_lab.network.streams import TensorFile  # noqa: E402
+from lora_lab.surgery.tokens import TokenChange  # noqa: E402
 from lora_lab.ui import inspect_part, library_part, tools_panel, tools_view  # noqa: E402
 from lora_lab.ui.tools_files import LOADED, HostFiles  # noqa: E402
 from lora_lab.ui.tools_forms import TOOLS  # noqa: E402
@@ -201,12 +202,17 @@ def test_lists_picks_and_stop(window: Window) -> None:
 def test_inspect_compare_and_edit(window: Window, tmp_path: Path) -> None:
     w = window.w.inspect
     values: dict[Any, Any] = {box: "" for box in (*w.metadata.values(), *w.card.values())}
-    values |= {w.lora: "a", w.other: "b", w.spectrum: True, w.preview: None, w.force: False}
+    values |= {w.lora: "a", w.other: "b", w.base: "", w.spectrum: True, w.tokens: False, w.preview: None}
+    values[w.force] = False
     changes = inspect_part.look(values, w, window.context)
     assert changes[w.metadata["title"]] == ""
     shown = window.end(inspect_part.KIND)[w.report]
-    for words in ("sd1", "M00", "Text encoders by layer", "mean effective rank", "Beside b", "cosine", "trained on"):
+    for words in ("sd1", "M00", "Text encoders by layer", "mean effective rank", "Beside b", "cosine", "trained on",
+                  "inspected.csv"):  # fmt: skip
         assert words in shown, words
+    table = window.context.host.paths().data_dir / "inspected.csv"
+    assert len(table.read_text(encoding="utf-8").splitlines()) == 1 + len(sites(window.adapter))
+    assert str(table) in w.report.temp_files
     with pytest.raises(SettingsError, match="nothing is different"):
         inspect_part.save(values, w, window.context)
     picture = tmp_path / "picture.png"
@@ -227,15 +233,39 @@ def test_inspect_compare_and_edit(window: Window, tmp_path: Path) -> None:
     window.end(inspect_part.KIND)
 
 
+def test_inspect_with_the_checkpoint(window: Window, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lora_lab.demo import assets
+    from lora_lab.host import standalone_clip
+
+    monkeypatch.setattr(standalone_clip, "full_size_folder", assets.tokenizer_dir)
+    w = window.w.inspect
+    values: dict[Any, Any] = {w.lora: "a", w.other: "", w.base: "", w.spectrum: True, w.tokens: True}
+    with pytest.raises(SettingsError, match="tokens need the checkpoint"):
+        inspect_part.look(values, w, window.context)
+    inspect_part.look(values | {w.base: "the loaded checkpoint"}, w, window.context)
+    told = window.end(inspect_part.KIND)[w.report]
+    assert "knows 20 tokens, the tokenizer" in told  # this world's own text encoder
+    shown = tools_view.tokens([TokenChange(7, "hat ", 0.5), TokenChange(3, "<b>", 0.25)])
+    assert shown.index("hat") < shown.index("&lt;b&gt;")
+    assert "width:50%" in shown
+
+
 def test_the_library(window: Window) -> None:
     w = window.w.library
     values: dict[Any, Any] = {w.text: "", w.folder: "", w.loaded: False}
     library_part.begin(values, w, window.context)
-    assert "2 of 2 files" in window.end(library_part.KIND)[w.found]
+    assert "2 of 2 files" in (shown := window.end(library_part.KIND)[w.found])
+    assert "library.csv" in shown
+    table = window.context.host.paths().data_dir / "library.csv"
+    assert [line.split(",")[0] for line in table.read_text(encoding="utf-8").splitlines()] == ["name", "a", "b"]
     library_part.begin(values | {w.loaded: True}, w, window.context)
     shown = window.end(library_part.KIND)[w.found]
     assert "1 of 2 files" in shown
     assert "base.safetensors (by its name)" in shown
+    library_part.begin(values | {w.text: "a hat <lora:b:1> <lora:gone:1>"}, w, window.context)
+    shown = window.end(library_part.KIND)[w.found]
+    assert "1 of 2 files" in shown
+    assert "no file is named gone" in shown
     library_part.begin(values | {w.text: "colour:red"}, w, window.context)
     assert "no place to look in" in window.end(library_part.KIND)[w.found]
 
