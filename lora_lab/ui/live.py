@@ -38,6 +38,7 @@ class Seen:
     described: str = ""
     gachamax: str = ""
     grid: str = ""
+    scored: str = ""
     unfinished: str = ""
     tools: tuple[str, str, str] = ("", "", "")
     waiting: tuple[run_view.Waiting, ...] = ()

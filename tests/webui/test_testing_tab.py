@@ -1,0 +1,56 @@
+"""The panel Test in a real webui and a real browser: cells are the prompt's own pictures, what is liked is baked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pytest
+from PIL import Image
+
+from tests.webui.test_tab import Page, browser, page  # noqa: F401 - fixtures
+from tests.webui.test_tools import CLOSE, far, files  # noqa: F401 - `files` is a fixture
+
+if TYPE_CHECKING:
+    from tests.webui.server import Webui
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+PROMPT = "1girl, hat"
+
+
+def pixels(page: Page, label: str) -> bytes:  # noqa: F811
+    """Of a row's first cell."""
+    address = page.page.locator(f"#lora_lab_test_grid .lora-lab-cell[data-label='{label}']").get_attribute("data-cell")
+    with Image.open(unquote(str(address).split("file=", 1)[1])) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+def test_cells_are_the_prompts_pictures(page: Page, webui: Webui, files: tuple[Path, Path]) -> None:  # noqa: F811
+    plain, whole = webui.picture(PROMPT), webui.picture(f"{PROMPT} <lora:probe_lora:1>")
+    page.panel("Test")
+    page.click("test_refresh")
+    for name, value in (("lora", "probe_lora"), ("prompts", PROMPT), ("seeds", "5")):
+        box = page.page.locator(f"#lora_lab_test_{name} :is(input, textarea)").first
+        box.fill(value)
+        if name == "lora":
+            box.press("Enter")
+        box.blur()
+    page.page.locator("#lora_lab_test_more .label-wrap").click()
+    for name, value in (("width", "64"), ("height", "64"), ("steps", "4"), ("cfg_scale", "7")):
+        page.page.locator(f"#lora_lab_test_{name} input").fill(value)
+    sampler = page.page.locator("#lora_lab_test_sampler input")
+    sampler.fill("Euler a")
+    sampler.press("Enter")
+    page.click("test_make")
+    page.says("test_told", "Done.")
+    assert far(pixels(page, "whole"), whole) <= CLOSE
+    assert far(pixels(page, "NONE"), plain) <= CLOSE
+    page.page.locator("#lora_lab_test_grid .lora-lab-cell[data-label='OUTALL']").click()
+    page.page.locator("#lora_lab_test_grid .lora-lab-over").wait_for()
+    page.page.locator("#lora_lab_test_name textarea, #lora_lab_test_name input").first.fill("outputs_only")
+    page.click("test_bake")
+    page.says("test_acted", "outputs_only.safetensors does at strength 1")
+    assert far(webui.picture(f"{PROMPT} <lora:outputs_only:1>"), pixels(page, "OUTALL")) <= CLOSE
+    assert far(pixels(page, "OUTALL"), whole) > CLOSE
+    assert webui.picture(PROMPT) == plain
