@@ -14,6 +14,7 @@ from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import (
     at_the_end,
     autotag_panel,
+    compare_part,
     concepts_panel,
     dataset_panel,
     describe_part,
@@ -21,7 +22,6 @@ from lora_lab.ui import (
     live,
     pictures_panel,
     regularisation_panel,
-    runs_part,
     tags_panel,
     testing_panel,
     tools_panel,
@@ -49,7 +49,7 @@ class Panels:
     unfinished: unfinished_part.UnfinishedWidgets
     end: at_the_end.EndWidgets
     gachamax: gachamax_panel.GachamaxWidgets
-    runs: runs_part.RunsWidgets
+    compare: compare_part.CompareWidgets
 
 
 def build(context: UiContext) -> gr.Blocks:
@@ -77,7 +77,7 @@ def lay_out(context: UiContext) -> Panels:
         with gr.Tab(train_panel.TITLE, id="train", elem_id="lora_lab_train"):
             broken_off = unfinished_part.build()
             train = train_panel.build(context)
-            runs = runs_part.build(context)
+            compare = compare_part.build(context)
             gachamax = gachamax_panel.build(context)
             end = at_the_end.build(context)
         with gr.Tab(testing_panel.TITLE, id="test", elem_id="lora_lab_test"):
@@ -86,7 +86,7 @@ def lay_out(context: UiContext) -> Panels:
             tools = tools_panel.build(context)
     return Panels(
         line, tabs, dataset, concepts, pictures, regularisation, tags, train, test, tools, broken_off, end, gachamax,
-        runs,
+        compare,
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
     gachamax_panel.wire(panels.gachamax, panels.train, context)
-    runs_part.wire(panels.runs, panels.train, context)
+    compare_part.wire(panels.compare, panels.train, context)
     at_the_end.wire(panels.end, context)
     unfinished_part.wire(panels.unfinished, context)
     testing_panel.wire(panels.test, panels.tabs, panels.train.fields, context)
@@ -117,7 +117,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
     told += [*panels.unfinished.watched, *panels.tools.watched, *panels.gachamax.shown]
-    told += [*panels.test.watched, *panels.runs.shown]
+    told += [*panels.test.watched, *panels.compare.shown]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -176,7 +176,7 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
     played, round_known = gachamax_panel.refresh(panels.gachamax, seen.gachamax)
     tested, grid = testing_panel.refresh(panels.test, seen.grid)
-    scored, scores = runs_part.refresh(panels.runs, seen.scored)
+    scored, scores = compare_part.refresh(panels.compare, seen.scored)
     worked, tools = tools_panel.refresh(panels.tools, seen.tools)
     fresh = replace(
         seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,

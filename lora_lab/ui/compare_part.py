@@ -13,7 +13,7 @@ import gradio as gr
 
 from lora_lab.errors import SettingsError
 from lora_lab.training.settings import TrainSettings
-from lora_lab.ui import runs_view, train_panel
+from lora_lab.ui import compare_view, train_panel
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on, told_by_page
 from lora_lab.ui.ended import ended
@@ -38,7 +38,7 @@ ABOUT = tag(
 
 
 @dataclass(frozen=True)
-class RunsWidgets:
+class CompareWidgets:
     """All that handlers read or change."""
 
     trigger: gr.Textbox
@@ -63,32 +63,32 @@ class RunsWidgets:
         return {self.trigger, self.tagger, self.size, self.pictures, self.message}
 
 
-def build(context: UiContext) -> RunsWidgets:
+def build(context: UiContext) -> CompareWidgets:
     """Layout."""
-    with gr.Accordion("Runs of this project, side by side", open=False, elem_id="lora_lab_runs"):
+    with gr.Accordion("Runs of this project, side by side", open=False, elem_id="lora_lab_compare"):
         gr.HTML(ABOUT)
         with gr.Row():
             info = "empty: the first tag of every caption"
-            trigger = gr.Textbox("", label="trigger", info=info, elem_id="lora_lab_runs_trigger")
+            trigger = gr.Textbox("", label="trigger", info=info, elem_id="lora_lab_compare_trigger")
             names = [tagger.name for tagger in tagging.local_taggers(context.host.paths())]
-            tagger = gr.Dropdown(names, value=names[0], label="tagger", elem_id="lora_lab_runs_tagger")
+            tagger = gr.Dropdown(names, value=names[0], label="tagger", elem_id="lora_lab_compare_tagger")
             info = "of each side; 0: resolution"
-            size = gr.Number(0, precision=0, label="size", info=info, elem_id="lora_lab_runs_size", min_width=110)
+            size = gr.Number(0, precision=0, label="size", info=info, elem_id="lora_lab_compare_size", min_width=110)
             info = "of each of three kinds"
             pictures = gr.Number(
-                8, precision=0, label="pictures", info=info, elem_id="lora_lab_runs_pictures", min_width=110
+                8, precision=0, label="pictures", info=info, elem_id="lora_lab_compare_pictures", min_width=110
             )
         with gr.Row(elem_classes=["lora-lab-actions"]):
-            look = gr.Button("Show the runs", elem_id="lora_lab_runs_look")
-            score = gr.Button("Score those without numbers", elem_id="lora_lab_runs_score")
-        told = gr.HTML("", elem_id="lora_lab_runs_told")
-        table = gr.HTML("", elem_id="lora_lab_runs_table")
-        act = gr.Button("act", elem_id=runs_view.BUTTON, elem_classes=["lora-lab-hidden"])
-        message = gr.Textbox("", elem_id="lora_lab_runs_message", elem_classes=["lora-lab-hidden"])
-    return RunsWidgets(trigger, tagger, size, pictures, look, score, act, message, table, told)
+            look = gr.Button("Show the runs", elem_id="lora_lab_compare_look")
+            score = gr.Button("Score those without numbers", elem_id="lora_lab_compare_score")
+        told = gr.HTML("", elem_id="lora_lab_compare_told")
+        table = gr.HTML("", elem_id="lora_lab_compare_table")
+        act = gr.Button("act", elem_id=compare_view.BUTTON, elem_classes=["lora-lab-hidden"])
+        message = gr.Textbox("", elem_id="lora_lab_compare_message", elem_classes=["lora-lab-hidden"])
+    return CompareWidgets(trigger, tagger, size, pictures, look, score, act, message, table, told)
 
 
-def wire(w: RunsWidgets, train: TrainWidgets, context: UiContext) -> None:
+def wire(w: CompareWidgets, train: TrainWidgets, context: UiContext) -> None:
     """Show, score, give stars."""
     inputs = {*w.form, *train.fields.all}
     on(w.look.click, partial(look, w=w, train=train, context=context), inputs, w.shown, context, quiet=True)
@@ -127,16 +127,16 @@ def project_of(values: Values, train: TrainWidgets, context: UiContext) -> Proje
     return Project(dataset, project_folder(dataset, data), data / "runs", settings)
 
 
-def look(values: Values, w: RunsWidgets, train: TrainWidgets, context: UiContext) -> Changes:
+def look(values: Values, w: CompareWidgets, train: TrainWidgets, context: UiContext) -> Changes:
     """The table as it is now.
 
     Raises:
         LoraLabError: there is no dataset, or what is known of it is damaged.
     """
-    return {w.table: runs_view.table(project_of(values, train, context).runs()), w.told: ""}
+    return {w.table: compare_view.table(project_of(values, train, context).runs()), w.told: ""}
 
 
-def star(values: Values, w: RunsWidgets, train: TrainWidgets, context: UiContext) -> Changes:
+def star(values: Values, w: CompareWidgets, train: TrainWidgets, context: UiContext) -> Changes:
     """Give a run stars, as the page says.
 
     Raises:
@@ -151,10 +151,10 @@ def star(values: Values, w: RunsWidgets, train: TrainWidgets, context: UiContext
     number = re.fullmatch(r"stars-(\d)", act)
     if number and run in {one.run.id for one in project.runs()}:
         compare_runs.keep(project.folder, run, stars=int(number[1]))
-    return {w.table: runs_view.table(project.runs()), w.told: ""}
+    return {w.table: compare_view.table(project.runs()), w.told: ""}
 
 
-def score(values: Values, w: RunsWidgets, train: TrainWidgets, context: UiContext) -> Changes:
+def score(values: Values, w: CompareWidgets, train: TrainWidgets, context: UiContext) -> Changes:
     """Begin to score the runs that have a LoRA and no numbers yet.
 
     Raises:
@@ -205,7 +205,7 @@ def _work(
     return project
 
 
-def refresh(w: RunsWidgets, known: str) -> tuple[Changes, str]:
+def refresh(w: CompareWidgets, known: str) -> tuple[Changes, str]:
     """How the scoring has gone, for the tab's poll.
 
     Args:
@@ -218,4 +218,4 @@ def refresh(w: RunsWidgets, known: str) -> tuple[Changes, str]:
     if end.told:
         return {w.told: end.told}, end.mark
     project: Project = end.task.result
-    return {w.table: runs_view.table(project.runs()), w.told: ""}, end.mark
+    return {w.table: compare_view.table(project.runs()), w.told: ""}, end.mark

@@ -8,7 +8,7 @@ from typing import Any
 from lora_lab.ui.words import bar, esc, tag
 from lora_lab.workflow.compare_runs import MOST_STARS, ComparedRun, next_step, rank
 
-BUTTON = "lora_lab_runs_act"
+BUTTON = "lora_lab_compare_act"
 """Id of the hidden button that our JavaScript presses."""
 HEADS = ("run", "changed", "steps", "held-out loss", "concept", "leakage", "flexibility", "stars", "place")
 NONE = tag("p", "No run has trained on this dataset yet.", "lora-lab-empty")
