@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lora_lab.dataset.dataset import Dataset, Encode
@@ -54,13 +56,18 @@ class Material:
         held_out = () if self.validation is None else self.validation.epochs.items
         return captions_of({id(item): item for item in (*self.train.epochs.items, *held_out)}.values())
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Changes with the pictures, their captions, their buckets, repeats or order."""
+        """Changes with the pictures, their captions, their buckets, repeats or order, and with what their masks show.
+
+        Raises:
+            DatasetError: a mask cannot be read.
+        """
         digest = hashlib.sha256()
         for item, count in epoch_items(self.train.report):
             picture = item.picture
             line = [picture.path.name, list(picture.size), picture.caption, list(item.placement.bucket), count]
+            line += [] if picture.mask is None else [picture.mask.name, _sum_of(picture.mask)]
             digest.update(json.dumps(line).encode())
         return digest.hexdigest()[:16]
 
@@ -79,6 +86,14 @@ class Material:
                     return
             if dataset.warning:
                 yield Warned(f"{dataset.warning}.")
+
+
+def _sum_of(path: Path) -> int:
+    """Of a file's bytes. A mask is small, and is painted anew without changing its name or size."""
+    try:
+        return zlib.crc32(path.read_bytes())
+    except OSError as error:
+        raise DatasetError(f"the mask cannot be read, {error.strerror}", file=path) from error
 
 
 def gather(settings: TrainSettings, seed: int, cache_dir: Path, processes: int = 1) -> Material:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_lab.network import files
+from lora_lab.network.reach import C3LIER
 from tests.network.models import World, inputs, make_world, same_weights
 
 peft = pytest.importorskip("peft", reason="peft is not installed")
@@ -35,12 +36,32 @@ def test_diffusers_loads_our_file_and_computes_the_same(tmp_path: Path, layout: 
         assert torch.allclose(other.encode(), text, atol=1e-5)
 
 
-def load_like_diffusers(unet: Any, encoder: nn.Module, path: Path) -> None:
+@pytest.mark.parametrize("layout", ["diffusers", "ldm"])
+def test_diffusers_loads_our_c3lier(tmp_path: Path, layout: Any) -> None:
+    """With its convolutions (conv_dim), down- and upsamplers among them: the same output."""
+    live, other = make_world(layout), make_world("diffusers")
+    if layout == "ldm":
+        same_weights(other.unet, live.unet)
+    adapter = live.adapter(dim=4, alpha=3.0, up=0.02, reach=C3LIER)
+    convolutions = [p for p in adapter.pieces if p.parameters[0].dim() == 4 and p.parameters[0].shape[-1] == 3]
+    assert len(convolutions) > 40
+    with torch.no_grad():
+        plain = live.predict()
+        with adapter.attached():
+            picture = live.predict()
+    files.write(tmp_path / "a.safetensors", adapter.to_tensors(), {})
+    load_like_diffusers(other.unet, other.encoder, tmp_path / "a.safetensors", len(adapter.pieces))
+    with torch.no_grad():
+        off = (other.predict() - picture).norm() / (picture - plain).norm()
+    assert off < 1e-4
+
+
+def load_like_diffusers(unet: Any, encoder: nn.Module, path: Path, sites: int = 264) -> None:
     """What `StableDiffusionPipeline.load_lora_weights` does with a file, without the rest of a pipeline."""
     from diffusers.loaders import StableDiffusionLoraLoaderMixin as Mixin
 
     state, alphas = Mixin.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True)
-    assert len(state) == 2 * 264
+    assert len(state) == 2 * sites
     Mixin.load_lora_into_unet(state, alphas, unet=unet)
     Mixin.load_lora_into_text_encoder(state, alphas, text_encoder=encoder, lora_scale=1.0)
 

@@ -12,6 +12,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
+from PIL import Image  # noqa: E402
+
 from lora_lab.errors import HostBusyError, LoraLabError, SettingsError, TrainingError  # noqa: E402
 from lora_lab.network import files  # noqa: E402
 from lora_lab.training.events import StepDone, Warned  # noqa: E402
@@ -145,6 +147,51 @@ def test_a_changed_caption_is_told_and_trained_on(host: TinyHost) -> None:
     run = JobQueue().resume(run_id, host)
     assert run.wait(60).state == "finished"
     assert any("changed" in e.text for e in run.events() if isinstance(e, Warned))
+
+
+def test_a_mask_painted_anew_is_told_and_trained_on(host: TinyHost) -> None:
+    masks = host.folder / "masks"
+    masks.mkdir()
+    pictures = sorted((host.folder / "train").rglob("*.png"))
+    for path in pictures:
+        with Image.open(path) as picture:
+            Image.new("L", picture.size, 255).save(masks / path.name)
+    more = {"masked_loss": True, "conditioning_data_dir": str(masks)}
+    told = []
+    for repaint in (False, True):
+        run_id = broken_off(host, 3, output_name=f"masked{repaint}", **more)
+        if repaint:
+            with Image.open(masks / pictures[0].name) as mask:
+                Image.new("L", mask.size, 128).save(masks / pictures[0].name)
+        run = JobQueue().resume(run_id, host)
+        assert run.wait(60).state == "finished"
+        told.append(any("changed" in e.text for e in run.events() if isinstance(e, Warned)))
+    assert told == [False, True]
+
+
+FOLDED = {"optimizer_type": "Prodigy", "unet_lr": 1.0, "text_encoder_lr": 0.5}
+GOING_ON = {
+    "rates folded into the weights": FOLDED,
+    "a class of schedule": {
+        "lr_scheduler_type": "CosineAnnealingLR", "lr_scheduler_args": ["T_max=4"], "optimizer_type": "AdamW",
+    },
+    "free of schedules": {"optimizer_type": "AdamWScheduleFree", "learning_rate": 1e-3},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", GOING_ON)
+def test_what_holds_state_of_its_own_goes_on(host: TinyHost, kind: str) -> None:
+    if "Free" in GOING_ON[kind]["optimizer_type"]:
+        pytest.importorskip("schedulefree", reason="schedulefree is not installed")
+    more = {"max_train_epochs": 3, **GOING_ON[kind]}
+    whole = JobQueue().start(settings(host, output_name="whole", **more), host)
+    status = whole.wait(60)
+    assert status.state == "finished", str(whole.error)
+    again = JobQueue().resume(broken_off(host, 5, **more), host).wait(60)
+    assert (again.state, again.step) == ("finished", status.step)
+    assert [p.loss for p in again.losses] == [p.loss for p in status.losses]
+    a, b = (tensors(host.paths().lora_dir / f"{name}.safetensors") for name in ("mika", "whole"))
+    assert same(a, b)
 
 
 def test_a_damaged_state_is_told_with_what_to_do(host: TinyHost, tmp_path: Path) -> None:

@@ -125,6 +125,20 @@ def test_a_kohya_ss_file_of_2025() -> None:
     assert values(found, "optimizer_type optimizer_args") == ("Lion", ("weight_decay=0.1", "betas=0.9,0.99"))
 
 
+@pytest.mark.parametrize("kind, algo", [("LyCORIS/iA3", "ia3"), ("LyCORIS/LoKr", "lokr")])
+def test_ranks_and_bucket_steps_beyond_ours_are_named_one_by_one(kind: str, algo: str) -> None:
+    """As some of the GUI's own presets have them: a rank above every layer's width, and buckets of any size."""
+    found = settings_file.from_values({
+        "LoRA_type": kind, "network_dim": 100000, "conv_dim": 100000, "network_alpha": 64, "bucket_reso_steps": 1,
+        "max_resolution": "512,512", "epoch": 3, "learning_rate": "1", "optimizer": "Prodigy",
+    })  # fmt: skip
+    why = {one.name: one.why for one in found.refused}
+    assert why["network_dim"] == "network_dim is 100000: give 1024 or less"
+    assert why["bucket_reso_steps"] == "bucket_reso_steps is 1: give 8 or more"
+    assert values(found, "algo optimizer_type max_train_epochs") == (algo, "Prodigy", 3)
+    assert found.left == ()
+
+
 def test_the_guis_sum_where_its_folder_is_here(tmp_path: Path) -> None:
     """ceil(pictures * repeats / batch / accumulation * epochs * 2 with regularisation pictures)."""
     for folder, pictures in (("10_mika", 3), ("2_rin", 4), ("sketches", 9)):
