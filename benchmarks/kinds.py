@@ -34,6 +34,7 @@ def measure(candidates: dict[str, Child], rounds: int) -> tuple[dict[str, list[f
         first = number % len(names)
         for name in names[first:] + names[:first]:
             found = candidates[name].step()
+            print(f"round {number + 1}, {name}: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
             if number >= 0:
                 seconds[name].append(float(found["seconds"]))
                 grown[name] = [float(found["grown"])]
