@@ -125,7 +125,7 @@ def test_a_kohya_ss_file_of_2025() -> None:
     assert values(found, "optimizer_type optimizer_args") == ("Lion", ("weight_decay=0.1", "betas=0.9,0.99"))
 
 
-@pytest.mark.parametrize("kind, algo", [("LyCORIS/iA3", "ia3"), ("LyCORIS/LoKr", "lokr")])
+@pytest.mark.parametrize(("kind", "algo"), [("LyCORIS/iA3", "ia3"), ("LyCORIS/LoKr", "lokr")])
 def test_ranks_and_bucket_steps_beyond_ours_are_named_one_by_one(kind: str, algo: str) -> None:
     """As some of the GUI's own presets have them: a rank above every layer's width, and buckets of any size."""
     found = settings_file.from_values({
