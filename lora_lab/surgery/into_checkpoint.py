@@ -203,7 +203,7 @@ class _Work:
             lost = [entry.name for entry in one.reader if entry.name not in self.base.places]
             if len(lost) == len(one.reader.sites):
                 raise AdapterFileError(
-                    f"no site of the adapter is in the checkpoint, neither {lost[0]} nor the others",
+                    f"no site of the adapter is in the checkpoint: {lost[0]} here, {min(self.base.places)} there",
                     file=one.use.path,
                     remedy="give a checkpoint of the same family",
                 )
