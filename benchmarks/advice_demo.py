@@ -37,6 +37,8 @@ FACTOR = 20.0
 STEPS = 300
 PICTURES = 16
 FACTORS = (5.0, 10.0, 20.0, 40.0)
+Planned = tuple[Making, tuple[str, Mapping[str, Any]], int]
+"""Kind, row with its settings, seed."""
 KOHYA: Mapping[str, Any] = {
     "network_dim": 4, "network_alpha": 1, "learning_rate": 2e-6, "lr_scheduler": "constant", "min_snr_gamma": 0,
     "optimizer_type": "AdamW", "shuffle_caption": False, "keep_tokens": 0,
@@ -84,11 +86,11 @@ def scaled(values: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return {**values, **more, **plain}
 
 
-def run_row(host: Host, folder: Path, kind: Making, row: tuple[str, Mapping[str, Any]], seed: int) -> dict[str, Any]:
+def run_row(host: Host, folder: Path, planned: Planned, steps: int) -> dict[str, Any]:
     """One run and its figures."""
-    name, settings = row
+    kind, (name, settings), seed = planned
     values = {
-        **settings, **{key: SETTINGS[key] for key in FIXED}, "max_train_epochs": None, "max_train_steps": STEPS,
+        **settings, **{key: SETTINGS[key] for key in FIXED}, "max_train_epochs": None, "max_train_steps": steps,
         "seed": seed, "train_data_dir": str(folder / kind), "validation_data_dir": str(folder / f"{kind}_validation"),
         "validation_split": 0, "save_every_n_epochs": None, "output_dir": str(folder / "out"), "flip_aug": False,
         "color_aug": False, "output_name": f"{kind}_{name.replace(' ', '_').replace(chr(39), '')}_{seed}",
@@ -137,6 +139,7 @@ def main() -> int:
     options.add_argument("--kinds", nargs="+", choices=("character", "style"), default=["character", "style"])
     options.add_argument("--rows", nargs="+", choices=list(rows("character", 1)), default=list(rows("character", 1)))
     options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    options.add_argument("--steps", type=int, default=STEPS, help="of each run (default 300)")
     options.add_argument("--factor", type=float, default=FACTOR, help="of all rates (default 20)")
     options.add_argument("--measure", action="store_true", help="find the factor: held-out loss at several")
     options.add_argument("--out", type=Path, default=Path("advice_demo.jsonl"), help="where lines are kept")
@@ -149,10 +152,10 @@ def main() -> int:
         folder = Path(name)
         assets.write_dataset(folder)
         host = standalone_host(data_dir=folder / "data")
-        for kind, row, seed in plan(asked):
-            if (kind, row[0], seed) in known:
+        for planned in plan(asked):
+            if (planned[0], planned[1][0], planned[2]) in known:
                 continue
-            found = run_row(host, folder, kind, row, seed)
+            found = run_row(host, folder, planned, asked.steps)
             failed |= "error" in found
             with asked.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
@@ -160,7 +163,7 @@ def main() -> int:
     return int(failed)
 
 
-def plan(asked: argparse.Namespace) -> list[tuple[Making, tuple[str, Mapping[str, Any]], int]]:
+def plan(asked: argparse.Namespace) -> list[Planned]:
     """Kind, row and seed of each run, seed by seed, so that an early end leaves whole tables."""
     if asked.measure:
         name = "recommended AdamW"
