@@ -53,10 +53,13 @@ def one_line(text: str) -> gr.Blocks:
 
 
 def listen() -> None:
-    """Let the host hear of loaded checkpoints. Reload UI forgets callbacks, so at every import."""
+    """Let the host hear of checkpoints and of prompts' LoRAs. Reload UI forgets callbacks, so at every import."""
     from lora_lab.host.webui import host
+    from lora_lab.host.webui_prompt import door
+    from lora_lab.network.prompt_weights import PromptReader
 
     host().listen()
+    door().listen(PromptReader(host().paths().data_dir))
 
 
 script_callbacks.on_ui_tabs(ui_tabs)
