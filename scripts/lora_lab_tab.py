@@ -56,10 +56,12 @@ def listen() -> None:
     """Let the host hear of checkpoints and of prompts' LoRAs. Reload UI forgets callbacks, so at every import."""
     from lora_lab.host.webui import host
     from lora_lab.host.webui_prompt import door
+    from lora_lab.network.prompt_axes import PlotAxes
     from lora_lab.network.prompt_weights import PromptReader
 
     host().listen()
-    door().listen(PromptReader(host().paths().data_dir))
+    reader = PromptReader(host().paths().data_dir)
+    door().listen(reader, PlotAxes(reader))
 
 
 script_callbacks.on_ui_tabs(ui_tabs)

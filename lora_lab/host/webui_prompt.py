@@ -25,6 +25,7 @@ from modules import extra_networks, script_callbacks, scripts
 
 import lora_lab
 from lora_lab.errors import LoraLabError, SettingsError
+from lora_lab.host.webui_axes import PromptAxes, add_axes
 from lora_lab.host.webui_checkpoint import family_of, live_model
 from lora_lab.host.webui_restore import lora_extension
 
@@ -215,15 +216,16 @@ def _refuse(p: Any, error: LoraLabError) -> None:  # noqa: ANN401
 
 
 class Door:
-    """Puts `PromptLoras` into the webui's register, after each start of its page."""
+    """Puts `PromptLoras` into the webui's register, and axes into its plot, at each start of its page."""
 
     def __init__(self) -> None:
         self._reader: TagReader | None = None
+        self._axes: PromptAxes | None = None
         self._told = False
 
-    def listen(self, reader: TagReader) -> None:
+    def listen(self, reader: TagReader, axes: PromptAxes) -> None:
         """Called at every import of our script: Reload UI forgets callbacks and registers its own again."""
-        self._reader = reader
+        self._reader, self._axes = reader, axes
         script_callbacks.on_before_ui(self.open)
         script_callbacks.on_app_started(lambda *_: self.open())
         script_callbacks.on_cfg_denoiser(self.before_step)
@@ -239,6 +241,8 @@ class Door:
                 log.warning("sd-webui-lora-block-weight is installed: it reads lbw= in prompts, LoRA Lab does not")
             self._told = True
             return
+        if self._axes is not None:
+            add_axes(self._axes)
         ours = registry[NAME] = PromptLoras(theirs, self._reader)
         aliases.update({alias: ours for alias, found in aliases.items() if found is theirs})
 

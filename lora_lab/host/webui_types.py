@@ -61,6 +61,8 @@ class LoraExtension(Protocol):
 
     loaded_networks: list[Any]
     networks_in_memory: dict[str, Any]
+    available_networks: dict[str, Any]
+    """Files by name."""
 
     def network_apply_weights(self, layer: nn.Module, /) -> None: ...
     def network_restore_weights_from_backup(self, layer: nn.Module, /) -> None: ...

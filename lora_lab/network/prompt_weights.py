@@ -205,7 +205,7 @@ class PromptReader:
             return [None] * len(tags)
         if family is None:
             raise SettingsError("block weights need a Stable Diffusion 1, 2 or XL checkpoint", remedy="load one")
-        known, named = all_presets(self.data_dir), self._rules()
+        known, named = all_presets(self.data_dir), self.rules()
         found: list[PromptWeights | None] = []
         for place, items in enumerate(tags):
             draw = random.Random(f"{seed}/{place}/{items[0]}")
@@ -213,7 +213,12 @@ class PromptReader:
             found.append(meant if items[0] in ours else None)
         return found
 
-    def _rules(self) -> Mapping[str, str]:
+    def rules(self) -> Mapping[str, str]:
+        """Names for rules.
+
+        Raises:
+            SettingsError: the data folder's file of them cannot be read.
+        """
         path = self.data_dir / FILE_OF_RULES
         return {**elements.DEFAULTS, **(elements.read_file(path) if path.is_file() else {})}
 
