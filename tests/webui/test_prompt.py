@@ -221,3 +221,10 @@ def test_a_wrong_list_ends_in_a_sentence(webui: Webui, tag: str, sentence: str, 
     with pytest.raises(RuntimeError, match=re.escape(sentence)):
         make(webui, tag if where == "prompt" else "", **body)
     assert (picture(webui, "") == plain).all()
+
+
+def test_silent_beside_the_other_extension(webui: Webui) -> None:
+    found = webui.check("prompt.beside_the_other_extension")
+    assert found["before"] == "PromptLoras"
+    assert found["theirs"]
+    assert found["said"] == ["sd-webui-lora-block-weight is installed: it reads lbw= in prompts, LoRA Lab does not"]

@@ -39,3 +39,33 @@ def _picture(prompt: str) -> Any:
             return processing.process_images(p).images[0].convert("RGB")
         finally:
             p.close()
+
+
+def beside_the_other_extension() -> dict[str, Any]:
+    """What becomes of the register, and of the log, where sd-webui-lora-block-weight is installed."""
+    import logging
+    from types import SimpleNamespace
+
+    from modules import extra_networks, scripts
+
+    from lora_lab.host.webui_prompt import Door, door
+
+    registry = extra_networks.extra_network_registry
+    ours = registry["lora"]
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    other = SimpleNamespace(path="extensions/sd-webui-lora-block-weight/scripts/lora_block_weight.py")
+    registry["lora"] = ours.theirs
+    scripts.scripts_data.append(other)
+    logging.getLogger("lora_lab").addHandler(handler)
+    try:
+        fresh = Door()
+        vars(fresh).update(vars(door()))
+        fresh.open()
+        fresh.open()
+        return {"theirs": registry["lora"] is ours.theirs, "said": said, "before": type(ours).__name__}
+    finally:
+        logging.getLogger("lora_lab").removeHandler(handler)
+        scripts.scripts_data.remove(other)
+        registry["lora"] = ours
