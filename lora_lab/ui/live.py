@@ -39,6 +39,7 @@ class Seen:
     gachamax: str = ""
     grid: str = ""
     scored: str = ""
+    answer: str = ""
     unfinished: str = ""
     tools: tuple[str, str, str] = ("", "", "")
     waiting: tuple[run_view.Waiting, ...] = ()

@@ -76,6 +76,21 @@ def loss_chart(curves: Sequence[Curve], steps: int) -> str:
     return _svg(WIDTH, HEIGHT, f"Loss: {named or 'no step yet'}", "".join(parts))
 
 
+def value_chart(curves: Sequence[Curve], title: str) -> str:
+    """Shares, 0 to 1, over any number such as a strength.
+
+    Args:
+        curves: points (number, share).
+        title: told when the mouse is over it, and to screen readers.
+    """
+    places = [x for curve in curves for x, _ in curve.points] or [0.0]
+    low, high = min(places), max(places)
+    across = Scale(low, high if high > low else low + 1, LEFT, WIDTH - RIGHT)
+    up = Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    parts = [_grid(across, up), *(_curve(curve, across, up) for curve in curves)]
+    return _svg(WIDTH, HEIGHT, title, "".join(parts))
+
+
 @dataclass(frozen=True)
 class Mark:
     """A place on the axis of steps, told when the mouse is over it."""

@@ -12,6 +12,7 @@ import gradio as gr
 
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import (
+    answers_part,
     at_the_end,
     autotag_panel,
     compare_part,
@@ -176,11 +177,12 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
     played, round_known = gachamax_panel.refresh(panels.gachamax, seen.gachamax)
     tested, grid = testing_panel.refresh(panels.test, seen.grid)
+    answered, answer = answers_part.refresh(panels.test.answers, seen.answer)
     scored, scores = compare_part.refresh(panels.compare, seen.scored)
     worked, tools = tools_panel.refresh(panels.tools, seen.tools)
     fresh = replace(
         seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,
-        unfinished=left, tools=tools, gachamax=round_known, grid=grid, scored=scores,
+        unfinished=left, tools=tools, gachamax=round_known, grid=grid, scored=scores, answer=answer,
     )  # fmt: skip
     return {
         panels.live.seen: fresh,
@@ -197,4 +199,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **played,
         **tested,
         **scored,
+        **answered,
     }

@@ -12,7 +12,7 @@ import gradio as gr
 from lora_lab.errors import SettingsError
 from lora_lab.families import BASE, Family
 from lora_lab.network.blocks import MIDDLE, block_names
-from lora_lab.testing.cells import Cell, Weights
+from lora_lab.testing.cells import OTHER, Cell, Weights
 from lora_lab.ui import testing_work
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
@@ -103,19 +103,32 @@ def send(values: Values, w: ActWidgets, tabs: gr.Tabs, train: Fields, context: U
     Raises:
         LoraLabError: nothing is chosen.
     """
-    cell, family = chosen(values, w), family_now(context)
-    lists = rates(cell.blocks, family)
+    weights = chosen(values, w).weights
+    return {**rates_for(weights, tabs, train, context), w.told: tag("p", esc(sent_words(weights)), "lora-lab-good")}
+
+
+def rates_for(weights: Weights, tabs: gr.Tabs, train: Fields, context: UiContext) -> Changes:
+    """The fields of Train that say the same, and that panel shown.
+
+    Raises:
+        HostBusyError: no checkpoint is loaded.
+    """
+    lists = rates(weights.blocks, family_now(context))
     fields = {train.widgets[name]: text for name, text in zip(LR_FIELDS, lists, strict=True)}
+    return {**fields, tabs: gr.update(selected="train")}
+
+
+def sent_words(weights: Weights) -> str:
+    """What has become of them."""
     notes = []
-    if any(number < 0 for number in cell.blocks.values()):
+    if any(number < 0 for number in weights.blocks.values()):
         notes.append("weights below 0 became 0: those blocks are not trained")
-    base = cell.blocks.get(BASE, 1.0)
+    base = weights.blocks.get(BASE, 1.0)
     if base != 1:
         notes.append(f"BASE is {base:g}: set text_encoder_lr to that share of itself")
-    zeros = sum(number <= 0 for block, number in cell.blocks.items() if block != BASE)
-    said = f"{cell.label} is in the fold Blocks of Train; {count(zeros, 'block')} left out."
-    said += f" {'; '.join(notes).capitalize()}." if notes else ""
-    return {**fields, tabs: gr.update(selected="train"), w.told: tag("p", esc(said), "lora-lab-good")}
+    zeros = sum(number <= 0 for block, number in weights.blocks.items() if block not in (BASE, OTHER))
+    said = f"{weights.label} is in the fold Blocks of Train; {count(zeros, 'block')} left out."
+    return said + (f" {'; '.join(notes).capitalize()}." if notes else "")
 
 
 def save(values: Values, w: ActWidgets, context: UiContext) -> Changes:

@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from lora_lab.errors import LoraLabError
-from lora_lab.ui import testing_acts, testing_form, testing_presets, testing_view, testing_work
+from lora_lab.ui import answers_part, testing_acts, testing_form, testing_presets, testing_view, testing_work
+from lora_lab.ui.answers_part import AnswersWidgets
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields
@@ -36,11 +37,12 @@ class TestingWidgets:
     told: gr.HTML
     grid: gr.HTML
     acts: ActWidgets
+    answers: AnswersWidgets
 
     @property
     def watched(self) -> list[Any]:
         """What the poll changes."""
-        return [self.told, self.grid, self.stop]
+        return [self.told, self.grid, self.stop, *self.answers.shown]
 
 
 def build(context: UiContext) -> TestingWidgets:
@@ -58,13 +60,15 @@ def build(context: UiContext) -> TestingWidgets:
             told = gr.HTML("", elem_id="lora_lab_test_told")
             grid = gr.HTML(EMPTY, elem_id="lora_lab_test_grid")
             acts = testing_acts.build()
-    return TestingWidgets(form, presets, refresh, plan, make, stop, told, grid, acts)
+            answers = answers_part.build(context)
+    return TestingWidgets(form, presets, refresh, plan, make, stop, told, grid, acts, answers)
 
 
 def wire(w: TestingWidgets, tabs: gr.Tabs, train: Fields, context: UiContext) -> None:
     """Plan, make, stop; what is liked goes into a file, or to the fields of Train."""
     testing_form.wire(w.form, context)
     testing_acts.wire(w.acts, tabs, train, context)
+    answers_part.wire(w.answers, w.form, tabs, train, context)
     on(w.plan.click, partial(plan, w=w, context=context), w.form.all, [w.told], context, quiet=True)
     on(w.make.click, partial(make, w=w, context=context), w.form.all, [w.told, w.grid, w.stop], context)
     on(w.stop.click, partial(stop, w=w), set(), [w.stop], context, quiet=True, queue=False)

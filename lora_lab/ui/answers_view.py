@@ -1,0 +1,132 @@
+"""What a test says, as HTML: the influence map on the U, curves over strengths, a diagnosis in sentences. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_lab.ui.svg import Curve, value_chart
+from lora_lab.ui.tags_view import url
+from lora_lab.ui.u_chart import Cell, u_chart
+from lora_lab.ui.words import bullets, esc, tag, void
+
+if TYPE_CHECKING:
+    from lora_lab.testing.diagnosis import Diagnosis
+    from lora_lab.testing.influence import InfluenceMap
+    from lora_lab.testing.strengths import Point, StrengthReport
+
+CURVES = (
+    ("lora-lab-average", "overall"), ("lora-lab-validation", "concept"), ("lora-lab-third", "flexibility"),
+    ("lora-lab-fourth", "fidelity"),
+)  # fmt: skip
+"""Class of style.css and field of a point."""
+
+
+def influence(found: InfluenceMap, heats: Mapping[str, Path]) -> str:
+    """Two U's (how much of the concept, how much change in all), heat maps, and what is proposed.
+
+    Args:
+        found: the map.
+        heats: by block, the picture that shows where it acts.
+    """
+    carried = max([abs(one.concept) for one in found.blocks] + [1e-6])
+    changed = max([one.alone.perceptual for one in found.blocks] + [1e-6])
+    concept = {
+        one.block: Cell(max(0.0, one.concept) / carried, f"{one.concept:.0%}", f"other tags {one.other:.2f}")
+        for one in found.blocks
+    }
+    change = {
+        one.block: Cell(
+            one.alone.perceptual / changed, f"{one.alone.perceptual:.3f}",
+            f"left out {one.left_out.perceptual:.3f}, without the trigger {one.bleed:.3f}",
+            min(1.0, one.bleed / max(one.alone.perceptual, 1e-6)),
+        )  # fmt: skip
+        for one in found.blocks
+    }
+    parts = [tag("p", esc(f"The concept: {', '.join(found.concept) or 'no tag that the tagger knows'}."))]
+    if found.concept:
+        title = f"Concept {found.concept_bare:.0%} without the LoRA, {found.concept_whole:.0%} with it"
+        parts += [tag("h4", esc(title)), u_chart(concept, "How much of the concept each block carries")]
+    parts += [tag("h4", "Change in the picture, the part without the trigger marked")]
+    parts += [u_chart(change, "How much each block changes"), _heats(heats), _proposal(found)]
+    return "".join(parts)
+
+
+def _heats(heats: Mapping[str, Path]) -> str:
+    cells = [
+        tag("li", void("img", src=url(str(path)), alt=f"where {block} acts", loading="lazy") + tag("small", esc(block)))
+        for block, path in heats.items()
+    ]
+    return tag("h4", "Where each block acts") + tag("ul", "".join(cells), "lora-lab-heats")
+
+
+def _proposal(found: InfluenceMap) -> str:
+    words = bullets((esc(text) for text in found.proposal.sentences), "lora-lab-notes")
+    return tag("h4", "Proposal") + words + tag("code", esc(found.proposal.weights.text or "all at 1"))
+
+
+def strengths(report: StrengthReport, snapshot: str = "") -> str:
+    """A chart for each LoRA, and the advice.
+
+    Args:
+        report: of the strengths.
+        snapshot: which snapshot to keep, and why; empty where only one was tried.
+    """
+    by_lora: dict[Path, list[Point]] = {}
+    for point in report.points:
+        by_lora.setdefault(point.lora, []).append(point)
+    parts = [tag("p", esc(report.advice.sentence), "lora-lab-good" if not report.advice.factors else "lora-lab-todo")]
+    parts += [tag("p", esc(f"Keep {snapshot}"))] if snapshot else []
+    legend = "".join(tag("span", tag("i", "", css) + esc(name)) for css, name in CURVES)
+    parts.append(tag("div", legend, "lora-lab-legend"))
+    for lora, points in by_lora.items():
+        alike = [point for point in points if point.text_encoder == point.unet]
+        parts.append(tag("h4", esc(lora.stem)))
+        if len(alike) > 1:
+            curves = [Curve(f"{css} dots", name, [(p.unet, getattr(p, name)) for p in alike]) for css, name in CURVES]
+            parts.append(value_chart(curves, f"{lora.stem} over its strength"))
+        if len(alike) < len(points):
+            parts.append(_apart(points))
+    return "".join(parts)
+
+
+def _apart(points: list[Point]) -> str:
+    """Text encoder down, UNet across; the overall score in each field."""
+    across = sorted({point.unet for point in points})
+    down = sorted({point.text_encoder for point in points})
+    score = {(point.text_encoder, point.unet): point.overall for point in points}
+    best = max(score.values())
+    head = tag("tr", tag("th", "te \\ unet") + "".join(tag("th", f"{value:g}") for value in across))
+    lines = []
+    for te in down:
+        cells = ""
+        for unet in across:
+            value = score.get((te, unet))
+            cells += tag("td", "-" if value is None else f"{value:.0%}", "lora-lab-top-score" if value == best else "")
+        lines.append(tag("tr", tag("th", f"{te:g}") + cells))
+    return tag("table", head + "".join(lines), "lora-lab-table")
+
+
+def diagnosis(found: Diagnosis) -> str:
+    """Sentences, figures, copies beside the dataset's pictures, and the tags to blame."""
+    words = bullets((esc(text) for text in found.sentences), "lora-lab-notes")
+    figures = [
+        ("concept", "-" if found.concept is None else f"{found.concept:.0%}"), ("leakage", f"{found.leakage:.0%}"),
+        ("saturation", f"{found.saturation_drift:+.0%}"), ("contrast", f"{found.contrast_drift:+.0%}"),
+        ("variety", f"{found.variety:.0%}"),
+    ]  # fmt: skip
+    cells = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in figures)
+    pairs = "".join(
+        tag("li", void("img", src=url(str(c.preview)), alt="preview") + void("img", src=url(str(c.picture)), alt="own"))
+        for c in found.copies[:6]
+    )
+    blame = "".join(
+        tag("tr", tag("td", esc(one.tag)) + tag("td", f"{one.change:.0%}") + tag("td", f"{one.concept:+.0%}"))
+        for one in sorted(found.blame, key=lambda one: -one.change)
+    )
+    head = tag("tr", tag("th", "tag") + tag("th", "share of the change") + tag("th", "of the concept"))
+    parts = [words, tag("div", cells, "lora-lab-figures")]
+    parts += [tag("h4", "Copies of the dataset"), tag("ul", pairs, "lora-lab-heats")] if pairs else []
+    parts += [tag("h4", "What goes with each tag"), tag("table", head + blame, "lora-lab-table")] if blame else []
+    return "".join(parts)

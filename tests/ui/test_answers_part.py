@@ -1,0 +1,80 @@
+"""Influence map, strengths and diagnosis from the panel Test, on a tiny model; their pages are escaped HTML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("diffusers", reason="diffusers is not installed")
+
+from lora_lab.errors import SettingsError  # noqa: E402
+from lora_lab.ui import answers_part, testing_form  # noqa: E402
+from lora_lab.ui.context import UiContext  # noqa: E402
+from lora_lab.workflow.tasks import tasks  # noqa: E402
+from tests.ui.shown import Tab  # noqa: E402
+from tests.ui.test_testing_panel import context, panel, values  # noqa: E402, F401 - fixtures
+
+
+@pytest.fixture
+def asked(panel: Any, values: Any) -> dict[Any, Any]:  # noqa: F811
+    w, form = panel.answers, panel.form
+    filled = {box: box.value for box in w.form}
+    one = {form.prompts: "mika, <u>", form.seeds: "3, 4", form.blocks: "M00 OUT03", w.trigger: "mika"}
+    return {**values, **filled, **one, w.tagger: "demo", w.concept: "smile"}
+
+
+def answer(panel: Any) -> str:  # noqa: F811
+    task = tasks().latest(answers_part.KIND)
+    assert task is not None
+    status = task.wait(120)
+    assert status.state == "done", status.error
+    changes, known = answers_part.refresh(panel.answers, "")
+    assert answers_part.refresh(panel.answers, known) == ({}, known)
+    html: str = changes[panel.answers.answer]
+    assert "<u>" not in html
+    return html
+
+
+def test_the_map_proposes_and_the_proposal_goes_on(
+    panel: Any, asked: Any, context: UiContext, shown: Tab  # noqa: F811
+) -> None:
+    w, form, train = panel.answers, panel.form, shown.panels.train.fields
+    with pytest.raises(SettingsError, match="nothing is proposed yet"):
+        answers_part.send_proposal({}, w, shown.panels.tabs, train, context)
+    answers_part.ask_map(asked, w, form, context)
+    html = answer(panel)
+    assert html.count("<svg") == 2
+    assert html.count("<img") == 2
+    assert "Proposal" in html
+    tried = answers_part.try_proposal({form.lists: "1,1,1"}, w, form)
+    assert tried[form.lists].splitlines()[0] == "1,1,1"
+    assert tried[form.mode] == testing_form.PRESETS
+    rows = testing_form.plan_of({**asked, form.lists: tried[form.lists].splitlines()[1]}, form, context).rows
+    assert len(rows) == 7
+    sent = answers_part.send_proposal({}, w, shown.panels.tabs, train, context)
+    assert train.widgets["mid_lr_weight"] in sent
+
+
+def test_strengths_are_drawn_with_advice(panel: Any, asked: Any, context: UiContext) -> None:  # noqa: F811
+    w, form = panel.answers, panel.form
+    strengths = {form.mode: testing_form.STRENGTHS, form.values: "0.5, 1", form.seeds: "3", w.others: "smile\nfrown"}
+    answers_part.ask_strengths({**asked, **strengths}, w, form, context)
+    html = answer(panel)
+    assert html.count("<polyline") == 4
+    answers_part.ask_strengths({**asked, **strengths, w.apart: True}, w, form, context)
+    assert "te \\ unet" in answer(panel)
+
+
+def test_a_diagnosis_names_the_tags(panel: Any, asked: Any, context: UiContext, shown: Tab) -> None:  # noqa: F811
+    w, form, dataset = panel.answers, panel.form, shown.panels.train.fields.widgets["train_data_dir"]
+    one = {**asked, dataset: "", form.prompts: "mika, smile"}
+    answers_part.ask_diagnosis({**one, form.seeds: "3"}, w, form, dataset, context)
+    task = tasks().latest(answers_part.KIND)
+    assert task is not None
+    assert "all seeds are equal" in str(task.wait(60).error)
+    answers_part.ask_diagnosis(one, w, form, dataset, context)
+    html = answer(panel)
+    assert "<td>smile</td>" in html
+    assert "variety" in html
