@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -248,7 +249,7 @@ class _Work:
         if a.presets or not (a.blocks or a.elements is not None):
             xs = rows.numbers(a.x, "x")
             for x in xs:
-                made = rows.of_presets(a.presets, family, known, x)
+                made = rows.of_presets(a.presets, family, known, x, random.Random(a.seed[0]))
                 found += made if len(xs) == 1 else [_named(row, f"{row.label} x={x:g}") for row in made]
         if a.blocks and a.values:
             found += rows.block_values(a.blocks, rows.numbers(a.values, "--values"), family)

@@ -8,6 +8,9 @@ from lora_lab.families import BASE, Family
 from lora_lab.network import elements
 from lora_lab.testing.cells import Cell
 
+JOINED = " AND "
+"""Prompts joined so have more rows of guidance than others, ordered by picture: each is made alone."""
+
 Group = tuple[str, str, str, float, str]
 
 
@@ -26,7 +29,7 @@ def batches(cells: Iterable[Cell], family: Family, size: int) -> Iterator[list[C
         groups.setdefault(together(cell, family), []).append(cell)
     loras = list(dict.fromkeys(key[0] for key in groups))
     for key in sorted(groups, key=lambda key: loras.index(key[0])):
-        yield from cut(groups[key], size)
+        yield from cut(groups[key], 1 if JOINED in key[1] else size)
 
 
 def cut(cells: Sequence[Cell], size: int) -> Iterator[list[Cell]]:

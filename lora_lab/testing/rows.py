@@ -65,7 +65,11 @@ def unknown_preset(name: str, known: Sequence[str], family: Family) -> SettingsE
 
 
 def of_presets(
-    names: Iterable[str], family: Family, presets: Sequence[Preset] = DEFAULTS, x: float = 1.0
+    names: Iterable[str],
+    family: Family,
+    presets: Sequence[Preset] = DEFAULTS,
+    x: float = 1.0,
+    draw: random.Random | None = None,
 ) -> list[Weights]:
     """A row for each name or list; no names: every preset that the family has, each set of weights once.
 
@@ -74,7 +78,7 @@ def of_presets(
     """
     wanted = list(names)
     if wanted:
-        return [of_text(name, family, presets=presets, x=x) for name in wanted]
+        return [of_text(name, family, presets=presets, x=x, draw=draw) for name in wanted]
     rows = [of_blocks(p.name, p.blocks(family, x), family) for p in presets if family in p.families]
     return list({row.text: row for row in reversed(rows)}.values())[::-1]
 

@@ -1,0 +1,66 @@
+"""``lora-lab blocks`` on the demo checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("diffusers")
+pytest.importorskip("onnxruntime")
+
+from lora_lab.cli import main  # noqa: E402
+
+LORA = Path(__file__).resolve().parents[1] / "testing" / "loras" / "concept-out.safetensors"
+QUICKLY = ("--steps", "2", "--prompt", "zuli, smile", "--trigger", "zuli")
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, object]]:
+    status = main(["blocks", str(LORA), *words, "--json"])
+    return status, json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_a_grid_with_sheet_page_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--presets", "OUTALL", "NONE", "--seed", "1", "2", "--out", str(tmp_path), *QUICKLY)
+    status, told = answer(capsys, *words)
+    assert status == 0
+    cells = told["cells"]
+    assert isinstance(cells, list)
+    assert [(cell["preset"], cell["seed"]) for cell in cells] == [
+        (name, seed) for name in ("whole", "OUTALL", "NONE") for seed in (1, 2)
+    ]
+    assert all(0 <= cell["score"] <= 1 for cell in cells)
+    with Image.open(cells[2]["image"]) as picture:
+        assert "<lora:concept-out:1:lbw=1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1>" in picture.info["parameters"]
+    with Image.open(str(told["sheet"])) as sheet:
+        assert "row 1: OUTALL" in sheet.info["parameters"]
+    page = Path(str(told["page"])).read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 6
+    assert "http" not in page, "it needs nothing else"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--presets", "OUTAL"), "there is no preset 'OUTAL'"),
+        (("--x", "much"), "x is 'much', which is no number"),
+        (("--without",), "--values and --without speak of blocks"),
+        (("--size", "big"), "--size is 'big'"),
+        (("--diagnose",), "all seeds are equal"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    words: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, told = answer(capsys, *words, "--out", str(tmp_path), *QUICKLY)
+    assert status == 2
+    assert said in str(told["error"])
+    assert told["do"]
+
+
+def test_a_file_that_is_no_lora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    assert main(["blocks", str(tmp_path / "x.safetensors"), "--json"]) == 2
+    assert "error" in json.loads(capsys.readouterr().out)

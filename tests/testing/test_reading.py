@@ -1,0 +1,126 @@
+"""What is read out of pictures: measures, the advice from strengths, the best snapshot, proposals, words of prompts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+from lora_lab.demo import assets, drawing, world
+from lora_lab.families import Family
+from lora_lab.testing import measures
+from lora_lab.testing.diagnosis import find_copies
+from lora_lab.testing.influence import BlockInfluence, Change
+from lora_lab.testing.proposal import propose
+from lora_lab.testing.strengths import Point, advise, best_of, best_snapshot
+from lora_lab.testing.words import has_tag, without_tag
+
+
+def person(seed: int) -> Image.Image:
+    return drawing.draw(world.sample(random.Random(seed)), seed, 64)
+
+
+def test_other_people_look_more_different_than_the_same_one_shifted_or_brighter() -> None:
+    for seed in range(5):
+        one, other = person(seed), person(seed + 100)
+        brighter = ImageEnhance.Brightness(one).enhance(1.1)
+        assert measures.perceptual_distance(one, one) == 0
+        assert measures.perceptual_distance(one, brighter) < measures.perceptual_distance(one, other) / 2
+
+
+def test_saturation_and_contrast_follow_what_is_done_to_a_picture() -> None:
+    one = person(3)
+    assert measures.saturation(ImageEnhance.Color(one).enhance(0.3)) < measures.saturation(one)
+    assert measures.contrast(ImageEnhance.Contrast(one).enhance(0.5)) < measures.contrast(one)
+
+
+def test_heat_is_where_the_difference_is() -> None:
+    one = Image.new("RGB", (32, 32), "white")
+    other = one.copy()
+    other.paste((0, 0, 0), (4, 4, 8, 8))
+    warmth = measures.heat([(one, other)])
+    assert warmth[6, 6] == pytest.approx(1)
+    assert warmth[20, 20] == 0
+    over = np.asarray(measures.heat_over(one, warmth, 1.0))
+    assert over[6, 6, 0] > over[6, 6, 2] + 100
+    assert tuple(over[20, 20]) == (178, 178, 178)
+
+
+def test_copies_of_dataset_pictures_are_found_mirrored_too(tmp_path: Path) -> None:
+    data = assets.write_dataset(tmp_path)["character"]
+    own = sorted(data.rglob("*.png"))[3]
+    with Image.open(own) as file:
+        copy = file.convert("RGB").resize((64, 64)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    found = find_copies(
+        [(Path("a.png"), ImageEnhance.Brightness(copy).enhance(0.9)), (Path("b.png"), person(50))], data
+    )
+    assert [(one.preview.name, one.picture) for one in found] == [("a.png", own)]
+
+
+def point(strength: float, concept: float, fidelity: float = 1.0, name: str = "a", obeyed: float = 1.0) -> Point:
+    return Point(Path(name), strength, strength, concept, obeyed, fidelity)
+
+
+def test_good_only_at_half_says_halve_the_rates() -> None:
+    hot = [point(0.5, 0.9), point(1.0, 0.9, 0.3), point(2.0, 0.5, 0.0)]
+    advice = advise(best_of(hot))
+    assert dict(advice.factors) == {"unet_lr": 0.5, "text_encoder_lr": 0.5}
+    assert (
+        advice.sentence
+        == "Best at 0.5, so it learnt too fast: unet_lr down to 0.5 times and text_encoder_lr down to 0.5 times."
+    )
+
+
+def test_needed_at_two_says_double_them_and_a_sound_one_stays() -> None:
+    assert dict(advise(best_of([point(0.5, 0.1), point(1.0, 0.2), point(2.0, 0.9)])).factors)["unet_lr"] == 2
+    sound = [point(0.5, 0.5), point(1.0, 0.9), point(1.5, 0.905)]
+    assert best_of(sound).unet == 1
+    assert not advise(best_of(sound)).factors
+
+
+def test_parts_are_read_apart() -> None:
+    best = Point(Path("a"), 2.0, 0.5, 0.9, 1.0, 1.0)
+    assert dict(advise(best, apart=True).factors) == {"unet_lr": 0.5, "text_encoder_lr": 2.0}
+
+
+def test_the_earliest_of_the_best_snapshots_is_kept() -> None:
+    series = [point(1, 0.2, name="e1"), point(1, 0.9, name="e2"), point(1, 0.91, name="e3"), point(1, 0.9, 0.4, "e4")]
+    best, why = best_snapshot(series)
+    assert best.lora.name == "e2"
+    assert "e2: 90% of the concept" in why
+
+
+def influence(block: str, concept: float, other: float = 1.0, bleed: float = 0.1) -> BlockInfluence:
+    change = Change(0.1, 0.1, 0.1)
+    return BlockInfluence(block, change, change, concept, other, bleed, Image.new("RGB", (8, 8)))
+
+
+def test_a_proposal_keeps_the_concept_and_drops_the_rest() -> None:
+    found = [influence("IN04", 0.0, 9.0), influence("OUT03", 0.3), influence("OUT04", 0.4), influence("OUT07", 0.1)]
+    proposal = propose(found, Family.SD1, judged=True, called="mika")
+    weights = proposal.weights.blocks
+    assert (weights["OUT03"], weights["OUT04"], weights["OUT07"], weights["IN04"], weights["BASE"]) == (1, 1, 0.5, 0, 0)
+    assert proposal.sentences[0] == "OUT03-OUT04 carries 88% of mika: keep it at 1."
+    assert "IN04 changes most" in proposal.sentences[-1]
+
+
+def test_without_a_tagger_only_what_bleeds_is_held_back() -> None:
+    proposal = propose(
+        [influence("OUT03", 0.0, bleed=0.5), influence("OUT04", 0.0)], Family.SD1, judged=False, called="it"
+    )
+    assert (proposal.weights.blocks["OUT03"], proposal.weights.blocks["OUT04"]) == (0.5, 1)
+
+
+@given(st.lists(st.text("abcd ", min_size=1, max_size=6), max_size=5))
+def test_a_prompt_without_a_tag_lacks_it(tags: list[str]) -> None:
+    prompt = ", ".join([*tags, "zuli girl", "zuli"])
+    rest = without_tag(prompt, "zuli")
+    assert has_tag(prompt, "ZULI")
+    assert not has_tag(rest, "zuli")
+    assert "girl" in rest
+    assert without_tag(rest, "zuli") == rest
