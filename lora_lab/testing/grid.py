@@ -195,6 +195,25 @@ class _Grid:
         return [[by_cell[id(cell)] for cell in batch] for batch in found]
 
     def _make(self, places: list[int], *, record: bool = False) -> None:
+        """One batch; in halves, and halves from here on, where memory is too small for it.
+
+        Raises:
+            LoraLabError: it is too small for one picture.
+        """
+        try:
+            self._make_now(places, record=record)
+        except RuntimeError as error:  # torch's class for this is younger than some torch we run on
+            if "memory" not in str(error):
+                raise
+            if len(places) == 1:
+                remedy = "make smaller pictures, or close what else uses the device"
+                raise LoraLabError("there is not enough memory for one picture", remedy=remedy) from error
+            self.tell(f"not enough memory for {len(places)} pictures at a time: made in halves")
+            self._batch = half = len(places) // 2
+            self._make(places[:half], record=record)
+            self._make(places[half:], record=record)
+
+    def _make_now(self, places: list[int], *, record: bool) -> None:
         """One batch, in a lease of its own so that the person's pictures can come in between."""
         cells = [self._cells[i] for i in places]
         paths = [Trajectory() for _ in cells] if record else []

@@ -11,6 +11,7 @@ from tests.testing.small import PROMPT, difference, host_of, plan_of, write_lora
 
 torch = pytest.importorskip("torch")
 
+from lora_lab.errors import LoraLabError  # noqa: E402
 from lora_lab.families import Family  # noqa: E402
 from lora_lab.testing import rows  # noqa: E402
 from lora_lab.testing.events import CellMade, GridEstimated, GridEvent, GridStarted, GridStep  # noqa: E402
@@ -93,3 +94,27 @@ def test_a_quick_look_shares_the_first_steps_and_is_near(host: TinyHost, lora: P
     assert one is not None
     assert two is not None
     assert difference(one.image, two.image) > 2
+
+
+def test_too_little_memory_halves_the_batch(host: TinyHost, lora: Path, tmp_path: Path) -> None:
+    def during() -> None:
+        rows_now = host.model.rows_now  # type: ignore[attr-defined]
+        if rows_now > 2 * most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    most = 2
+    predict = host.model.predict
+
+    def counted(latents: torch.Tensor, *rest: object) -> torch.Tensor:
+        host.model.rows_now = len(latents)  # type: ignore[attr-defined]
+        return predict(latents, *rest)  # type: ignore[arg-type]
+
+    host.model.predict, host.model.during = counted, during  # type: ignore[method-assign, assignment]
+    before = fingerprint(host.model)
+    result = run_grid(host, plan_of(lora, ROWS, tmp_path))
+    assert fingerprint(host.model) == before
+    assert all(result.made)
+    assert result.warnings == ("not enough memory for 3 pictures at a time: made in halves",)
+    most = 0
+    with pytest.raises(LoraLabError, match="not enough memory for one picture"):
+        run_grid(host, plan_of(lora, ROWS, tmp_path, seeds=(9,)))
