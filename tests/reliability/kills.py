@@ -1,14 +1,18 @@
 """Runs that are killed with `kill -9` again and again, and must end with the numbers of one that was left in peace.
 
-    python -m tests.reliability.kills [--runs 20] [--kills 10] [--steps 60] [--seed 1]
+    python -m tests.reliability.kills [--runs 20] [--kills 10] [--steps 60] [--seed 1] [--folder DIR]
 
-Each run is a process forked from one that has the demo checkpoint loaded, so that a start costs nothing. A part of the
-kills waits until a state is being written. Linux only.
+Each run is a process forked from one that has the demo checkpoint loaded, so that a start costs nothing. A kill comes
+at a random time after a random number of new states, or from the very start on; a part of them waits until a state is
+being written. With `--folder` the tally is written there after each kill, and a second call goes on with it.
+Linux only.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import random
 import signal
@@ -33,6 +37,12 @@ from lora_lab.workflow.demo import SETTINGS
 NAME = "mika"
 
 
+UNLIKE = {
+    "ss_session_id", "ss_training_started_at", "ss_training_finished_at", "modelspec.date", "sshs_legacy_hash",
+}  # fmt: skip
+"""Entries of the metadata that tell when a run was made."""
+
+
 @dataclass
 class Tally:
     """What was done to the runs, and what came of it."""
@@ -41,6 +51,8 @@ class Tally:
     past_first_state: int = 0
     inside_a_write: int = 0
     equal: list[bool] = field(default_factory=list)
+    killed: int = 0
+    """Kills of the run that is under way."""
 
     def line(self) -> str:
         """For people."""
@@ -48,6 +60,18 @@ class Tally:
             f"{len(self.equal)} runs, {self.kills} kills, {self.past_first_state} past the first state, "
             f"{self.inside_a_write} inside a write, {sum(self.equal)} runs ended with bit-identical tensors"
         )
+
+    def save(self, folder: Path) -> None:
+        """So that a second call goes on here."""
+        part = folder / "tally.part"
+        part.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        part.replace(folder / "tally.json")
+
+    @classmethod
+    def found(cls, folder: Path) -> Tally:
+        """What an earlier call has left; a fresh one if there was none."""
+        path = folder / "tally.json"
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else cls()
 
 
 class World:
@@ -57,7 +81,8 @@ class World:
         torch.set_num_threads(1)  # a thread pool does not outlive a fork
         self._folder = folder
         self._steps = steps
-        assets.write_dataset(folder)
+        if not (folder / "character").is_dir():
+            assets.write_dataset(folder)
         self._host: Any = standalone_host(data_dir=folder / "data")
 
     def settings(self) -> TrainSettings:
@@ -106,16 +131,31 @@ class World:
         return (self._folder / f"run{number}" / "runs").glob(f"*/{pattern}")
 
 
-def kill_one(world: World, number: int, r: random.Random, longest: float) -> tuple[bool, bool] | None:
-    """Start or go on, and kill at a random moment; past the first state, inside a write. None when it ended before."""
-    child = world.forked(number)
-    wait_for_write, end = r.random() < 0.4, time.monotonic() + r.uniform(0.05, longest)
+    def written(self, number: int) -> int:
+        """Changes whenever a state was written whole."""
+        return max((path.stat().st_mtime_ns for path in self._states(number, state.FILE)), default=0)
+
+
+def kill_one(world: World, number: int, r: random.Random, most: int) -> tuple[bool, bool] | None:
+    """Start or go on, and kill at a random moment; past the first state, inside a write. None when it ended before.
+
+    Args:
+        world: where.
+        number: of the run.
+        r: draws the moment.
+        most: new states that may be waited for.
+    """
+    child, seen = world.forked(number), world.written(number)
+    wait_for_write, states, delay = r.random() < 0.4, r.randint(0, most), r.uniform(0.02, 1.5)
+    end = time.monotonic() + delay
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             assert os.waitstatus_to_exitcode(status) == 0, "a run failed by itself"
             return None
-        late = time.monotonic() >= end
+        if states and (now := world.written(number)) != seen:
+            seen, states, end = now, states - 1, time.monotonic() + delay
+        late = not states and time.monotonic() >= end
         if late and (not wait_for_write or world.writing(number) or time.monotonic() > end + 5):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -130,29 +170,35 @@ def finish(world: World, number: int) -> None:
 
 
 def same(a: Path, b: Path) -> bool:
-    """Bit-identical tensors and model hashes."""
+    """Bit-identical tensors and model hashes, and metadata that differs by its times alone."""
     x, y = files.read(a), files.read(b)
     equal = x.tensors.keys() == y.tensors.keys() and all(torch.equal(x.tensors[k], y.tensors[k]) for k in x.tensors)
-    return equal and x.metadata["sshs_model_hash"] == y.metadata["sshs_model_hash"]
+    mine, theirs = ({k: v for k, v in f.metadata.items() if k not in UNLIKE} for f in (x, y))
+    return equal and mine == theirs and "sshs_model_hash" in mine
 
 
 def kill_runs(folder: Path, runs: int, kills: int, steps: int, seed: int) -> Tally:
     """Run 0 is left in peace; the others are killed so often, then finished and compared with it."""
-    world, tally, r = World(folder, steps), Tally(), random.Random(seed)
-    began = time.monotonic()
-    finish(world, 0)
-    longest = max(0.5, (time.monotonic() - began) * 1.5 / kills)
-    for number in range(1, runs + 1):
-        for _ in range(kills):
-            happened = kill_one(world, number, r, longest)
+    folder.mkdir(parents=True, exist_ok=True)
+    world, tally = World(folder, steps), Tally.found(folder)
+    if not world.lora(0).is_file():
+        finish(world, 0)
+    for number in range(len(tally.equal) + 1, runs + 1):
+        while tally.killed < kills and not world.lora(number).is_file():
+            r = random.Random(f"{seed} {number} {tally.killed}")
+            happened = kill_one(world, number, r, max(1, steps // (2 * kills)))
             if happened is None:
                 break
             tally.kills += 1
+            tally.killed += 1
             tally.past_first_state += happened[0]
             tally.inside_a_write += happened[1]
+            tally.save(folder)
         if not world.lora(number).is_file():
             finish(world, number)
         tally.equal.append(same(world.lora(number), world.lora(0)))
+        tally.killed = 0
+        tally.save(folder)
     return tally
 
 
@@ -161,9 +207,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     for name, default in (("runs", 20), ("kills", 10), ("steps", 60), ("seed", 1)):
         options.add_argument(f"--{name}", type=int, default=default)
+    options.add_argument("--folder", type=Path, help="keeps everything here, and goes on with what is there")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        tally = kill_runs(Path(name), asked.runs, asked.kills, asked.steps, asked.seed)
+        tally = kill_runs(asked.folder or Path(name), asked.runs, asked.kills, asked.steps, asked.seed)
     print(tally.line())  # noqa: T201
     return 0 if all(tally.equal) else 1
 
