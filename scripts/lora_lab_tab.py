@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+from typing import Any
 
 import gradio as gr
 from modules import script_callbacks
@@ -64,7 +65,23 @@ def listen() -> None:
     door().listen(reader, PlotAxes(reader))
 
 
+def add_api(_: gr.Blocks | None, app: Any) -> None:  # noqa: ANN401 - gradio's App, or a FastAPI
+    """Our routes beside the webui's, where it offers an API. The webui starts in any case."""
+    try:
+        from lora_lab.api.routes import router
+        from lora_lab.host.webui import host
+        from lora_lab.host.webui_api import credentials
+        from lora_lab.ui.context import UiContext
+
+        known = credentials()
+        if known is not None:
+            app.include_router(router(UiContext(host=host()), known, app))
+    except Exception:
+        log.exception("LoRA Lab has no API")
+
+
 script_callbacks.on_ui_tabs(ui_tabs)
+script_callbacks.on_app_started(add_api)
 try:
     listen()
 except ImportError:

@@ -29,6 +29,7 @@ MAY_CALL: dict[str, set[str]] = {
     "workflow": {"training", "testing", "dataset", "tagging", "guide", "network", "demo", "host.base"},
     "ui": {"*"},
     "cli": {"*"},
+    "api": {"*"},
     "__main__": {"cli"},
     "errors": set(),
     "families": set(),

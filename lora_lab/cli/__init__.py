@@ -31,7 +31,7 @@ VERBS = MappingProxyType(
         "train": "train LoRAs from settings files, one after another",
         "sweep": "one run for each of several values of settings; a table and a grid of pictures",
         "blocks": "test a LoRA's block weights, strengths and snapshots on generated previews",
-        "runs": "list the runs of a data folder",
+        "runs": "list the runs of a data folder; pause, resume or stop one",
         "settings": "read settings of any kind, tell what was taken, write them as kohya's; presets",
         "inspect": "tell what is in a LoRA file, compare two, edit metadata",
         "library": "search a folder of LoRAs; which of them were trained on a checkpoint",

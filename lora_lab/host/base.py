@@ -355,6 +355,10 @@ class Host(ABC):
     def interrupt_requested(self) -> bool:
         """True when the person pressed the host's own Interrupt while the host makes no picture."""
 
+    def pictures_wanted(self) -> bool:
+        """Does the person wait for a picture, or is one being made? Of ours none. Cheap: a run may ask all the time."""
+        return False
+
     @abstractmethod
     def lora_saved(self, path: Path) -> None:
         """A LoRA was written to `path`: let the host list it at once."""

@@ -35,6 +35,7 @@ from lora_lab.host.webui_memory import memory_use
 from lora_lab.host.webui_model import WebuiModel
 from lora_lab.host.webui_parts import PartsCache
 from lora_lab.host.webui_pictures import forget_prompts
+from lora_lab.host.webui_queue import queue_wanted
 from lora_lab.host.webui_restore import lora_extension, prompt_loras_out
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ class WebuiHost(Host):
     def interrupt_requested(self) -> bool:
         """See `Host.interrupt_requested`. Each press is told once: ask once before a run begins, to drop old ones."""
         return self._watch.take()
+
+    def pictures_wanted(self) -> bool:
+        """See `Host.pictures_wanted`. Pictures, and whatever else stands in the webui's queue."""
+        return queue_wanted()
 
     def lora_saved(self, path: Path) -> None:
         """See `Host.lora_saved`. Takes the queue lock only if it is free, so it may be called inside a lease too."""

@@ -34,6 +34,7 @@ def lent(sd_model: SdModel, parts: LiveParts, purpose: Purpose) -> Iterator[None
         enter(restore.token_merging_off(sd_model))
         if purpose == "training":
             enter(resident(sd_model, parts))
+            enter(restore.forward_of_others_out(sd_model))
             enter(restore.differentiable_attention(parts))
             enter(restore.frozen(sd_model, parts))
         else:

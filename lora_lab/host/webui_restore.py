@@ -102,6 +102,19 @@ def prompt_loras_out(parts: LiveParts) -> Iterator[None]:
 
 
 @contextmanager
+def forward_of_others_out(sd_model: SdModel) -> Iterator[None]:
+    """The UNet's own forward, where an extension has put one on the instance and left it there (as ControlNet does
+    while it makes a picture): the checkpoint is trained on, not what others make of it."""
+    unet = sd_model.model.diffusion_model
+    found = unet.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if found is not None:
+            unet.__dict__["forward"] = found
+
+
+@contextmanager
 def loras_on_attention(parts: LiveParts) -> Iterator[None]:
     """LoRAs of a preview's own prompt reach open_clip's attention also while an adapter of ours hangs on it.
 

@@ -49,6 +49,8 @@ class StepDone:
     seconds_per_step: float
     seconds_left: float
     memory_mb: float
+    share: float = 1.0
+    """Of the time, that the run had the model and did not wait for pictures: 0 to 1."""
 
 
 @dataclass(frozen=True)

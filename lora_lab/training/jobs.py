@@ -126,8 +126,8 @@ class JobQueue:
             return tuple(self._runs)
 
     def find(self, run_id: str) -> Run | None:
-        """The run with this id."""
-        return next((run for run in self.runs() if run.id == run_id), None)
+        """The run with this id; the newest, as one that was resumed has the id of the one that was broken off."""
+        return next((run for run in reversed(self.runs()) if run.id == run_id), None)
 
     def current(self) -> Run | None:
         """The run that is under way, else the next one that waits, else the last one that had its turn."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+
+LOOK_SECONDS = 0.5
+"""Between two questions whether one that waits gives up."""
 
 
 class WaitingLine:
@@ -18,10 +21,18 @@ class WaitingLine:
         with self._changed:
             self._line.append(who)
 
-    def wait(self, who: Hashable) -> bool:
-        """Until it is one's turn (True), or one has given up (False)."""
+    def wait(self, who: Hashable, leave: Callable[[], bool] = lambda: False) -> bool:
+        """Until it is one's turn (True), or one has given up (False).
+
+        Args:
+            who: waits.
+            leave: asked twice a second; True gives up.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: who not in self._line or self._line[0] == who)
+            while not self._changed.wait_for(lambda: who not in self._line or self._line[0] == who, LOOK_SECONDS):
+                if leave():
+                    self._line.remove(who)
+                    self._changed.notify_all()
             return who in self._line
 
     def give_up(self, who: Hashable) -> bool:

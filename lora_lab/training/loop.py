@@ -32,7 +32,9 @@ from lora_lab.training.events import (
 )
 from lora_lab.training.record.snapshots import Keeper
 from lora_lab.training.record.state_keeper import StateKeeper
+from lora_lab.training.record.wish import Wishes
 from lora_lab.training.setup import Session, set_up
+from lora_lab.training.sharing import Rest
 from lora_lab.training.step import LossIsNan, StepResult
 from lora_lab.training.team import ALONE, Team
 
@@ -41,9 +43,6 @@ if TYPE_CHECKING:
     from lora_lab.host.base import Host, LoadedModel
     from lora_lab.training.prepare import Checked
     from lora_lab.training.record.state import State
-
-RETRY_SECONDS = 1.0
-"""How often a checkpoint that was exchanged during the run is asked for again."""
 
 
 class Trainer:
@@ -75,7 +74,8 @@ class Trainer:
         self._states: StateKeeper | None = None
         self._step = before.standing.step if before else 0
         self._epochs_done = before.standing.epochs_done if before else 0
-        self._waiting = False
+        self._wishes = Wishes(folder)
+        self._rest = Rest(host, self._wishes, checked.settings.sharing, self._must_stop)
         self._broken = False  # within a step: the numbers may be half updated
         self._validations: list[float] = list(before.standing.validations) if before else []
         self._previews: list[Path] = []
@@ -138,6 +138,7 @@ class Trainer:
         """Set-up and latents. Nothing is learnt yet, so a checkpoint that is exchanged meanwhile ends the run."""
         session = yield from set_up(self._checked, self._host, self._folder, self._before, self._team)
         self._session = session
+        session.turns.shares = self._rest.shares
         self._keeper = Keeper(self._checked, self._host, session)
         # What several processes have learnt together cannot go on in one of them.
         self._states = StateKeeper(session, self._folder) if self._team.alone else None
@@ -151,23 +152,26 @@ class Trainer:
         done_of_it = self._step - (epoch - 1) * session.plan.steps_per_epoch
         pending = deque(session.steps_of(epoch)[: session.plan.steps - self._step + done_of_it][done_of_it:])
         while pending and not self._must_stop():
+            yield from self._rested()
+            if self._must_stop():
+                return
             try:
                 done = self._turn(epoch, pending)
             except HostBusyError as error:
-                yield from self._wait(error)
+                yield from self._rest.busy(error)
                 continue
-            self._waiting = False
             yield from done
+            yield from self._rest.had_turn()
             yield from self._notes(done)
             if pending:
                 yield from self._between(epoch)
 
-    def _wait(self, error: HostBusyError) -> Iterator[Event]:
-        """The person has loaded another checkpoint: say so once, and ask again a little later."""
-        if not self._waiting:
-            yield Warned(f"Waiting to go on: {error}")
-        self._waiting = True
-        time.sleep(RETRY_SECONDS)
+    def _rested(self) -> Iterator[Event]:
+        """Pause and give way, as is wished; a run that is paused is written down first."""
+        for event in self._rest():
+            if self._step:
+                self._save_state()
+            yield event
 
     def _turn(self, epoch: int, pending: deque[list[BatchPlan]]) -> list[StepDone]:
         """Take the model, do steps for about a second, give it back."""
@@ -201,6 +205,7 @@ class Trainer:
                         seconds_per_step=session.speed.per_step,
                         seconds_left=session.speed.per_step * (session.plan.steps - self._step),
                         memory_mb=used,
+                        share=session.turns.shares.training,
                     )
                 )
                 if session.turns.over or self._must_stop() or self._due_now():
@@ -292,12 +297,12 @@ class Trainer:
         self._need_session().stepper.settle()
         check.begin()
         while not check.finished:
+            yield from self._rested()
             try:
                 with self._need_session().turns.training() as model:
                     check.turn(model, lambda: self._need_session().turns.over or self._must_stop())
-                self._waiting = False
             except HostBusyError as error:
-                yield from self._wait(error)
+                yield from self._rest.busy(error)
             if self._must_stop():
                 return
             yield Progress("validating", check.done, check.total)
@@ -316,7 +321,7 @@ class Trainer:
     def _must_stop(self) -> bool:
         """Has somebody asked to stop? Remembers who. Processes that train together all stop after the same step."""
         if self._wish == "finished":
-            if self._stop():
+            if self._stop() or self._wishes.now == "stop":
                 self._wish = "stopped"
             elif self._host.interrupt_requested():
                 self._wish = "interrupted"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from lora_lab.errors import DatasetError, HostBusyError, OutputError
@@ -21,6 +22,10 @@ from lora_lab.training.start_files import check_start_files, find_file
 
 if TYPE_CHECKING:
     from lora_lab.host.base import CheckpointInfo, Host, HostPaths
+
+
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
+"""What Windows takes for a device."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +113,26 @@ def _check_folder(name: str, value: str, paths: HostPaths) -> None:
 
 
 def check_allowed(value: str, paths: HostPaths) -> None:
-    """A webui that listens to a network lets nobody reach folders outside its own.
+    """A webui that listens to a network lets nobody reach folders outside its own. Links are followed first.
 
     Raises:
-        OutputError: `value` lies below none of the allowed folders.
+        OutputError: `value` lies below none of the allowed folders, or is no path at all.
     """
+    if "\0" in value:
+        raise OutputError("a path holds a zero byte", remedy="type it again")
     if not value or not paths.allowed_roots:
         return
-    path = Path(os.path.realpath(value))
-    if not any(path.is_relative_to(os.path.realpath(root)) for root in paths.allowed_roots):
+    # Both as it is written and as a home folder: the one who opens it may expand it.
+    found = [Path(os.path.realpath(value)), Path(os.path.realpath(os.path.expanduser(value)))]
+    allowed = [Path(os.path.realpath(root)) for root in paths.allowed_roots]
+    if _is_device(value) or not all(any(path.is_relative_to(root) for root in allowed) for path in found):
         roots = ", ".join(str(root) for root in paths.allowed_roots)
         raise OutputError("this folder is outside of those allowed", file=value, remedy=f"use one below {roots}")
 
 
+def _is_device(value: str) -> bool:
+    """Windows opens these wherever they seem to lie: device names, with any ending, and streams behind a colon."""
+    parts = PureWindowsPath(value).parts
+    names = {part.split(".")[0].split(":")[0].rstrip(" ").upper() for part in parts}
+    streams = any(":" in part for part in (parts[1:] if PureWindowsPath(value).drive else parts))
+    return sys.platform == "win32" and (bool(names & DEVICES) or streams or value.startswith(("\\\\?", "\\\\.")))

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lora_lab import __version__
@@ -19,6 +20,7 @@ from lora_lab.training.events import Event, RunEnded, Warned
 from lora_lab.training.learning.optimizer_kinds import kind_of
 from lora_lab.training.line import WaitingLine
 from lora_lab.training.prepare import Checked
+from lora_lab.training.record import report, wish
 from lora_lab.training.record.board import open_board
 from lora_lab.training.record.event_log import to_json, told_before
 from lora_lab.training.record.folder_lock import FolderLock, sweep
@@ -86,6 +88,7 @@ class Run:
         if not self._lock.take():
             what = "this run is under way in another process"
             raise HostBusyError(what, file=self.folder, remedy="stop it there first")
+        wish.clear(self.folder)
         sweep(self.folder, "state.safetensors")
         if self._again:
             sweep(self.checked.outputs.folder, self.checked.outputs.final.name)
@@ -107,6 +110,15 @@ class Run:
                 self._status = dataclasses.replace(self._status, stopping=True, revision=self._status.revision + 1)
         self._stop.set()
         self._line.give_up(self.id)
+
+    def pause(self, *, pause: bool = True) -> None:
+        """Ask it to pause after its turn, or to go on; a stop is heard in a pause too.
+
+        Raises:
+            HostBusyError: it has ended.
+            OutputError: its folder cannot be written to.
+        """
+        wish.put(self.folder, "pause" if pause else "go")
 
     def status(self) -> RunStatus:
         """The run as it is now; cheap."""
@@ -140,6 +152,11 @@ class Run:
                     return
             seen += len(new)
 
+    def told(self, since: int = 0) -> tuple[Event, ...]:
+        """The events from number `since` on (0 is the first), as many as there are by now."""
+        with self._changed:
+            return tuple(self._events[since:])
+
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Until it has ended (or `timeout` seconds); the status then."""
         self._thread.join(timeout)
@@ -149,7 +166,7 @@ class Run:
         """The thread: wait for the turn, train, tell."""
         began = time.monotonic()
         try:
-            if not self._line.wait(self.id):
+            if not self._line.wait(self.id, lambda: wish.read(self.folder) == "stop"):
                 self._tell(RunEnded("stopped", 0, time.monotonic() - began, None, None))
                 return
             self.had_turn = True
@@ -161,6 +178,9 @@ class Run:
             # The edge of the thread: whatever it was, it is told and logged, never lost.
             self._fail(error, began)
         finally:
+            with suppress(OSError):
+                wish.clear(self.folder)
+            report.write(self.folder)
             self._lock.release()
 
     def _train(self) -> None:

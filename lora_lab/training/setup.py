@@ -151,7 +151,7 @@ def set_up(
     settings, info = checked.settings, checked.checkpoint
     ground = yield from _ground(checked, host, before, team)
     material, plan = ground.material, ground.plan
-    turns = Turns(host, info.identity, Thrift.of(settings))
+    turns = Turns(host, info.identity, Thrift.of(settings), settings.sharing)
     clip_skip = (settings.clip_skip or host.default_clip_skip()) if info.family is Family.SD1 else 1
     with turns.training() as model:
         begun = Start(settings, model, host.paths().lora_dir)

@@ -67,6 +67,11 @@ class RunStatus:
         return self.ended is None
 
     @property
+    def paused(self) -> bool:
+        """It was asked to pause, and does."""
+        return self.ended is None and self.progress is not None and self.progress.stage == "paused"
+
+    @property
     def step(self) -> int:
         """Steps done."""
         return self.last.step if self.last else 0

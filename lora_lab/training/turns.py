@@ -12,23 +12,21 @@ from torch import Tensor
 from lora_lab.network.reach import WIDEST, Reach
 from lora_lab.network.sites import find_sites
 from lora_lab.training.memory.thrift import Thrift
+from lora_lab.training.sharing import Shares, turn_seconds
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host, LoadedModel
     from lora_lab.network.adapter import Adapter
     from lora_lab.training.starting import Beside
 
-TURN_SECONDS = 1.0
-"""A turn of training ends after about so long (at least one step), so that pictures can come in between."""
-LONG_TURN_SECONDS = 10.0
-"""With weights in 8 bits: putting the others aside and back takes a part of a second."""
-
 
 class Turns:
     """Borrows one checkpoint of a host again and again, and puts the adapter on it while it has it."""
 
-    def __init__(self, host: Host, identity: str, thrift: Thrift) -> None:
+    def __init__(self, host: Host, identity: str, thrift: Thrift, sharing: str = "share") -> None:
         self._host = host
+        self._length = turn_seconds(sharing, slow_to_enter=thrift.eight_unet)
+        self.shares = Shares()
         self._identity = identity
         self._thrift = thrift
         self._held: LoadedModel | None = None
@@ -46,13 +44,17 @@ class Turns:
         Raises:
             HostBusyError: the checkpoint is not live.
         """
-        lease = self._host.lease("training", expect=self._identity)
-        with lease as model, self._thrift.over(model), self._attached(model):
-            self._held, self._since = model, time.monotonic()
+        asked = time.monotonic()
+        with self._host.lease("training", expect=self._identity) as model:
+            entered = time.monotonic()
+            self.shares.waited += entered - asked
             try:
-                yield model
+                with self._thrift.over(model), self._attached(model):
+                    self._held, self._since = model, time.monotonic()
+                    yield model
             finally:
                 self._held = None
+                self.shares.held += time.monotonic() - entered
 
     @contextmanager
     def pictures(self) -> Iterator[LoadedModel]:
@@ -67,7 +69,7 @@ class Turns:
     @property
     def over(self) -> bool:
         """Has the turn lasted its time?"""
-        return time.monotonic() - self._since >= (LONG_TURN_SECONDS if self._thrift.eight_unet else TURN_SECONDS)
+        return time.monotonic() - self._since >= self._length
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
         """Latents of pictures, as the dataset asks for them: within the turn if there is one, else in one of its own.

@@ -111,6 +111,8 @@ def figures(status: RunStatus) -> str:
     if status.active:
         cells.append(("time left", words.duration(last.seconds_left)))
     cells.append(("memory", words.memory(last.memory_mb)))
+    if last.share < 0.99:
+        cells.append(("share of the time", f"{last.share:.0%}"))
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
     # Four stand in one row; five and six in rows of up to three that fill the width.
     return tag("div", inner, "lora-lab-figures" if len(cells) == 4 else "lora-lab-figures lora-lab-three")

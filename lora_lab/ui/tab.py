@@ -23,6 +23,7 @@ from lora_lab.ui import (
     live,
     pictures_panel,
     regularisation_panel,
+    runs_part,
     tags_panel,
     testing_panel,
     tools_panel,
@@ -51,6 +52,7 @@ class Panels:
     end: at_the_end.EndWidgets
     gachamax: gachamax_panel.GachamaxWidgets
     compare: compare_part.CompareWidgets
+    runs: runs_part.RunsWidgets
 
 
 def build(context: UiContext) -> gr.Blocks:
@@ -81,13 +83,14 @@ def lay_out(context: UiContext) -> Panels:
             compare = compare_part.build(context)
             gachamax = gachamax_panel.build(context)
             end = at_the_end.build(context)
+            runs = runs_part.build()
         with gr.Tab(testing_panel.TITLE, id="test", elem_id="lora_lab_test"):
             test = testing_panel.build(context)
         with gr.Tab(tools_panel.TITLE, id="tools", elem_id="lora_lab_tools"):
             tools = tools_panel.build(context)
     return Panels(
         line, tabs, dataset, concepts, pictures, regularisation, tags, train, test, tools, broken_off, end, gachamax,
-        compare,
+        compare, runs,
     )  # fmt: skip
 
 
@@ -107,6 +110,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     gachamax_panel.wire(panels.gachamax, panels.train, context)
     compare_part.wire(panels.compare, panels.train, context)
     at_the_end.wire(panels.end, context)
+    runs_part.wire(panels.runs, context)
     unfinished_part.wire(panels.unfinished, context)
     testing_panel.wire(panels.test, panels.tabs, panels.train.fields, context)
     tools_panel.wire(panels.tools, context)

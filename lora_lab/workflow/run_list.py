@@ -17,7 +17,7 @@ class ListedRun:
     id: str
     name: str
     state: str
-    """finished, stopped, interrupted or failed; under way (or waiting) in any program; else broken off."""
+    """finished, stopped, interrupted or failed; under way (or waiting), or paused, in any program; else broken off."""
     step: int = 0
     steps: int = 0
     loss: float | None = None
@@ -38,13 +38,14 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
 def _run(folder: Path) -> ListedRun:
     from lora_lab.training.record.folder_lock import in_use
+    from lora_lab.training.record.wish import read
     from lora_lab.training.settings import settings_file
 
     try:
         name = settings_file.read(folder / "settings.json").settings.output_name
     except LoraLabError:
         name = ""
-    going = "under way" if in_use(folder) else "broken off"
+    going = "broken off" if not in_use(folder) else "paused" if read(folder) == "pause" else "under way"
     started, last, ended = _events(folder / "events.jsonl")
     return ListedRun(
         id=folder.name, name=name, state=ended.get("reason", going),

@@ -245,6 +245,7 @@ class Webui:
         parts: dict[str, Any] = {
             "shared": shared,
             "call_queue": SimpleNamespace(queue_lock=self.lock),
+            "progress": SimpleNamespace(current_task=None, pending_tasks={}),
             "devices": SimpleNamespace(
                 device=cpu, cpu=cpu, dtype_unet=torch.float32, dtype_vae=torch.float32,
                 autocast=contextlib.nullcontext, without_autocast=contextlib.nullcontext, NansException=ArithmeticError,

@@ -16,7 +16,6 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 from lora_lab.errors import HostBusyError, Interrupted, OutputError, TrainingError  # noqa: E402
 from lora_lab.network import files  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
-from lora_lab.training import loop  # noqa: E402
 from lora_lab.training.events import (  # noqa: E402
     Event,
     PreviewMade,
@@ -227,8 +226,8 @@ def test_a_run_that_is_left_gives_the_model_back(host: TinyHost) -> None:
 
 
 def test_another_checkpoint_in_between_is_waited_out(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("lora_lab.training.turns.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("lora_lab.training.sharing.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("lora_lab.training.sharing.TURN_SECONDS", 0.0)
 
     def exchange() -> None:
         host.away = 3
@@ -243,8 +242,8 @@ def test_another_checkpoint_in_between_is_waited_out(host: TinyHost, monkeypatch
 
 
 def test_another_checkpoint_during_a_check_is_waited_out(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("lora_lab.training.turns.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("lora_lab.training.sharing.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("lora_lab.training.sharing.TURN_SECONDS", 0.0)
     held = str(write_pictures(host.folder / "held" / "1_mika", 2).parent)
 
     def exchange() -> None:
@@ -260,7 +259,7 @@ def test_another_checkpoint_during_a_check_is_waited_out(host: TinyHost, monkeyp
 
 
 def test_modules_that_the_host_built_anew_get_the_adapter(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_lab.training.turns.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("lora_lab.training.sharing.TURN_SECONDS", 0.0)
     plain = Training(host)
     MODEL.forwards = 0
     twin = TinyModel()
@@ -277,7 +276,7 @@ def test_modules_that_the_host_built_anew_get_the_adapter(host: TinyHost, monkey
 
 
 def test_turns_are_short_and_the_model_is_free_between_them(host: TinyHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_lab.training.turns.TURN_SECONDS", 0.0)
+    monkeypatch.setattr("lora_lab.training.sharing.TURN_SECONDS", 0.0)
     settings = TrainSettings.from_mapping(run_settings(host.folder))
     for event in Trainer(check_start(settings, host), host, host.folder / "run", lambda: False).events():
         with host.lease("pictures"):  # asserts that no lease is held while an event is told

@@ -193,7 +193,7 @@ class StateWriter:
         """The edge of the thread: a full disk must not end the run."""
         try:
             write(self._folder, state)
-        except Exception as error:
+        except BaseException as error:  # were the thread to end, a later `flush` would wait for it for ever
             if not self._failing:
                 self._tell(f"The state of the run cannot be written, it goes on without: {error}")
             self._failing = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lora_lab.errors import HostBusyError, LoraLabError, SettingsError, TrainingError
 from lora_lab.training.record.folder_lock import in_use
+from lora_lab.training.record.wish import folder_named
 from lora_lab.training.settings import TrainSettings, settings_file
 
 if TYPE_CHECKING:
@@ -47,19 +48,18 @@ def find(data_dir: Path, run_id: str) -> Unfinished:
         SettingsError: there is none, or more than one.
         TrainingError: it has no state to go on from.
     """
-    names = sorted(f.name for f in (data_dir / RUNS).glob("*") if f.is_dir())
-    fitting = [n for n in names if n == run_id] or [n for n in names if run_id and run_id in n]
-    if len(fitting) != 1:
-        what = f"there is no run {run_id!r}" if not fitting else f"{len(fitting)} runs are named like {run_id!r}"
+    try:
+        folder = folder_named(data_dir / RUNS, run_id)
+    except SettingsError as error:
         known = ", ".join(run.id for run in unfinished(data_dir)[:5])
         remedy = f"choose one of {known}" if known else "start it anew"
-        raise SettingsError(what, file=data_dir / RUNS, remedy=remedy)
-    found = _look(data_dir / RUNS / fitting[0])
+        raise SettingsError(error.what, file=data_dir / RUNS, remedy=remedy) from None
+    found = _look(folder)
     if found is None:
         from lora_lab.training.record import state
 
-        state.read(data_dir / RUNS / fitting[0])  # says what is wrong with it
-        raise TrainingError("the settings of this run cannot be read", file=data_dir / RUNS / fitting[0])
+        state.read(folder)  # says what is wrong with it
+        raise TrainingError("the settings of this run cannot be read", file=folder)
     return found
 
 

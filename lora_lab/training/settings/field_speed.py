@@ -23,3 +23,8 @@ class SpeedFields:
         "auto", "Number format of the forward pass; the adapter itself stays in 32 bits. auto takes the live model's.",
         kind="choice", group="speed", choices=("auto", "no", "fp16", "bf16"), kohya_default="no",
     )
+    sharing: str = setting(
+        "share", "Who comes first when pictures are made during the run: turns of a second in between, no step while a "
+        "picture is wanted, or turns of ten seconds.", kind="choice", group="speed",
+        choices=("share", "pictures_first", "training_first"),
+    )

@@ -431,6 +431,7 @@ def training(run_id: str, stop: bool = False) -> dict[str, Any]:
     ended = status.ended
     return {
         "state": status.state,
+        "paused": status.paused,
         "step": status.step,
         "losses": [point.loss for point in status.losses],
         "lora": None if ended is None or ended.lora is None else str(ended.lora),
