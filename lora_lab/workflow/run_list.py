@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,22 +49,34 @@ def _run(folder: Path) -> ListedRun:
     going = "broken off" if not in_use(folder) else "paused" if read(folder) == "pause" else "under way"
     started, last, ended = _events(folder / "events.jsonl")
     return ListedRun(
-        id=folder.name, name=name, state=ended.get("reason", going),
-        step=int(ended.get("step") or last.get("step") or 0), steps=int(started.get("steps") or 0),
-        loss=ended.get("loss_average", last.get("loss_average")), val_loss=ended.get("val_loss_last"),
-        seconds=ended.get("seconds"), lora=ended.get("lora"), error=ended.get("error") or None,
+        id=folder.name, name=name, state=_word(ended.get("reason")) or going,
+        step=int(_number(ended.get("step")) or _number(last.get("step")) or 0),
+        steps=int(_number(started.get("steps")) or 0),
+        loss=_number(ended.get("loss_average", last.get("loss_average"))),
+        val_loss=_number(ended.get("val_loss_last")), seconds=_number(ended.get("seconds")),
+        lora=_word(ended.get("lora")), error=_word(ended.get("error")),
     )  # fmt: skip
+
+
+def _number(value: object) -> float | None:
+    """A number of the log, which a crash or a hand may have spoilt."""
+    good = isinstance(value, (int, float)) and math.isfinite(value)
+    return float(value) if good and isinstance(value, (int, float)) else None
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _events(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The newest start, step and end; a run that went on after it had ended has an end before its newest start."""
     found: dict[str, dict[str, Any]] = {}
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     event = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue  # cut off by a crash
                 if isinstance(event, dict):
                     found[str(event.get("event"))] = event
