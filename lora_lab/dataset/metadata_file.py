@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_lab.dataset.folders import THREADS, Picture
-from lora_lab.dataset.kohya_json import read_entries
+from lora_lab.dataset.kohya_json import MAX_BYTES, read_entries
 from lora_lab.dataset.options import DatasetOptions
 from lora_lab.dataset.pictures import EXTENSIONS, read_header
 from lora_lab.dataset.problems import Problem, told
@@ -47,6 +47,16 @@ def read_pictures(file: Path, folder: Path | None, options: DatasetOptions) -> t
     return pictures, problems
 
 
+def named(file: Path, folder: Path | None) -> list[Path]:
+    """The paths of the pictures that a metadata file names; none of them is opened.
+
+    Raises:
+        DatasetError: as `read_pictures`.
+    """
+    entries = _lines(file) if file.suffix.lower() == ".jsonl" else read_entries(file)
+    return [_picture_path(key, folder, file) for key in entries]
+
+
 def caption_of(entry: Mapping[str, Any], options: DatasetOptions, file: Path) -> str:
     """Caption, separator, tags, as kohya joins them; with enable_wildcard the tags follow each line.
 
@@ -69,6 +79,8 @@ def caption_of(entry: Mapping[str, Any], options: DatasetOptions, file: Path) ->
 def _lines(file: Path) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     try:
+        if file.stat().st_size > MAX_BYTES:
+            raise OSError
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError("the metadata cannot be read", file=file, remedy="check its name and rights") from error

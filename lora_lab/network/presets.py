@@ -105,6 +105,10 @@ DEFAULTS: tuple[Preset, ...] = (
 """Those that everybody has."""
 
 
+LARGEST = 4_000_000
+"""Bytes of a file."""
+
+
 def read_file(path: Path) -> tuple[Preset, ...]:
     """An `lbwpresets.txt`: ``NAME:values`` a line; lines with ``#`` or another number of values are comments there.
 
@@ -112,6 +116,8 @@ def read_file(path: Path) -> tuple[Preset, ...]:
         SettingsError: it cannot be read, or is no text.
     """
     try:
+        if path.stat().st_size > LARGEST:
+            raise OSError
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError("the presets cannot be read", file=path, remedy="give a text file") from error

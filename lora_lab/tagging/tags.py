@@ -22,6 +22,8 @@ CATEGORIES: Mapping[str, int] = MappingProxyType(
     {"general": 0, "artist": 1, "copyright": 3, "character": 4, "meta": 5, "model": 6, "quality": 7, "rating": 9}
 )
 """Words of a `tag_mapping.json` -> numbers as in a csv."""
+LARGEST = 50_000_000
+"""Bytes of a list of tags; the largest known has two millions."""
 
 
 class TaggerError(UserError):
@@ -50,6 +52,8 @@ def read_tags(path: Path) -> tuple[Tag, ...]:
         TaggerError: no such file, not UTF-8, no column `name` or `category`, or a row that is cut off.
     """
     try:
+        if path.stat().st_size > LARGEST:
+            raise OSError
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise TaggerError("the tagger's list of tags cannot be read", file=path, remedy="download it again") from error

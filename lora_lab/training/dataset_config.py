@@ -246,8 +246,14 @@ def _tables(values: Any, level: str) -> Sequence[Mapping[str, Any]]:  # noqa: AN
     return values
 
 
+LARGEST = 4_000_000
+"""Bytes of a file."""
+
+
 def _load(path: Path) -> Mapping[str, Any]:
     try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("it is too large for one")
         text = path.read_bytes().decode("utf-8-sig")
         values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except OSError as error:

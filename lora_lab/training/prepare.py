@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from lora_lab.dataset.metadata_file import named
 from lora_lab.errors import DatasetError, HostBusyError, OutputError
+from lora_lab.network.reach import PRESETS
 from lora_lab.training.checks import check, warnings
 from lora_lab.training.checks.blocks import block_warnings, check_blocks
 from lora_lab.training.checks.captions import check_text_cache
 from lora_lab.training.checks.family import check_family, family_warnings
 from lora_lab.training.checks.memory import check_host
 from lora_lab.training.checks.noise import check_prediction, prediction_warnings
+from lora_lab.training.checks.output import DEVICES
 from lora_lab.training.dataset_config import plain_path, sources_of
 from lora_lab.training.record.outputs import Outputs, check_outputs, outputs_of
 from lora_lab.training.settings import TrainSettings
@@ -22,10 +25,6 @@ from lora_lab.training.start_files import check_start_files, find_file
 
 if TYPE_CHECKING:
     from lora_lab.host.base import CheckpointInfo, Host, HostPaths
-
-
-DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
-"""What Windows takes for a device."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
     Raises:
         SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: what is wrong.
     """
+    if settings.preset not in PRESETS:
+        check_allowed(settings.preset, host.paths())  # before it is read
     check(settings)
     info = host.current()
     if info is None:
@@ -91,6 +92,9 @@ def check_sources(settings: TrainSettings, paths: HostPaths) -> None:
             check_allowed(str(source.metadata), paths)
             if not source.metadata.is_file():
                 raise DatasetError("there is no such metadata file", file=source.metadata, remedy="check its path")
+            if paths.allowed_roots:
+                for picture in named(source.metadata, source.folder):
+                    check_allowed(str(picture), paths)
 
 
 def _check_tools(settings: TrainSettings) -> None:

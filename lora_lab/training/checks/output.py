@@ -10,6 +10,8 @@ from lora_lab.training.previews import parse_prompts
 from lora_lab.training.settings import TrainSettings
 
 FORBIDDEN_IN_NAMES = frozenset('<>:"/\\|?*')
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{name}{n}" for name in ("COM", "LPT") for n in range(1, 10))}
+"""What Windows takes for a device, with any ending."""
 
 
 def check(settings: TrainSettings) -> None:
@@ -28,6 +30,8 @@ def check_name(name: str) -> None:
     Raises:
         SettingsError: it is none.
     """
+    if name.split(".")[0].upper() in DEVICES:
+        raise SettingsError(f"output_name {name!r} is a device for Windows", remedy="choose another name")
     bad = sorted(c for c in set(name) if c in FORBIDDEN_IN_NAMES or ord(c) < 32)
     if bad or name != Path(name).name or name.strip(". ") != name:
         remedy = "use letters, digits, - and _"

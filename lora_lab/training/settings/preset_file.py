@@ -78,6 +78,10 @@ class PresetFile:
     overrides: tuple[Override, ...]
 
 
+LARGEST = 4_000_000
+"""Bytes of a file."""
+
+
 def read(path: str) -> PresetFile:
     """Read a preset TOML.
 
@@ -89,8 +93,10 @@ def read(path: str) -> PresetFile:
         remedy = "give full, attn-mlp, unet-only or another one of LyCORIS, or the path of a TOML"
         raise SettingsError(f"there is no preset {path!r}", remedy=remedy)
     try:
+        if file.stat().st_size > LARGEST:
+            raise ValueError("it is too large for one")
         values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as wrong:
+    except (OSError, ValueError, RecursionError) as wrong:
         raise SettingsError(f"the preset cannot be read ({wrong})", file=file, remedy="give a TOML file") from wrong
     try:
         return _parsed(values)
