@@ -62,6 +62,15 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class Norms:
+    """How far the adapter has moved the weights of each block: the norm of what it adds, at strength 1."""
+
+    step: int
+    blocks: dict[str, float]
+    """By block: BASE (the text encoders), IN00.., M00, OUT00..; those alone whose kind can be measured at once."""
+
+
+@dataclass(frozen=True)
 class PreviewMade:
     """A picture generated with the adapter as it is now."""
 
@@ -104,4 +113,4 @@ class RunEnded:
     previews: tuple[Path, ...] = field(default=())
 
 
-Event = RunStarted | Progress | StepDone | Validated | PreviewMade | SnapshotSaved | Warned | RunEnded
+Event = RunStarted | Progress | StepDone | Validated | Norms | PreviewMade | SnapshotSaved | Warned | RunEnded

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Iterator, Mapping
+
+from lora_lab.families import BASE
 
 MOST_SKIPPED = 5
 """So many steps in a row without a number, and the run ends: it does not come back by itself."""
@@ -17,6 +20,8 @@ STUCK_AFTER = 50
 SLOWER = 3.0
 """Times the usual seconds of a step that the latest ones may take."""
 WINDOW = 10
+RUNAWAY = 3.0
+"""Times that what the adapter adds may grow from one epoch to the next, from the third on: it grows with the steps."""
 
 
 class Health:
@@ -33,6 +38,7 @@ class Health:
         self._first: Mapping[str, float] = {}
         self._seconds: deque[float] = deque(maxlen=200)
         self._told: set[str] = set()
+        self._norms: dict[str, list[float]] = {"UNet": [], "text encoder": []}
         self._in_a_row = 0
         self._any_good = False
         self.skipped = 0
@@ -71,6 +77,23 @@ class Health:
         yield from self._once("loss", self._loss(average))
         yield from self._once("rate", self._rate(sizes))
         yield from self._once("time", self._time(seconds))
+
+    def watch_norms(self, blocks: Mapping[str, float]) -> Iterator[str]:
+        """What there is to say after an epoch.
+
+        Args:
+            blocks: the norm of what the adapter adds to each block; BASE stands for the text encoders.
+        """
+        rates = {"UNet": "unet_lr", "text encoder": "text_encoder_lr"}
+        for part, known in self._norms.items():
+            inside = [norm for name, norm in blocks.items() if (name == BASE) == (part == "text encoder")]
+            known.append(math.hypot(*inside))
+            if len(known) >= 3 and known[-1] > RUNAWAY * known[-2] > 0:
+                yield from self._once(f"norm {part}", (
+                    f"The weights of the {part} run away: what is added to them has grown {known[-1] / known[-2]:.1f} "
+                    f"times in an epoch, to a norm of {known[-1]:.3g}. Stop and halve {rates[part]}, or set "
+                    "scale_weight_norms."
+                ))
 
     def _once(self, topic: str, text: str) -> Iterator[str]:
         if text and topic not in self._told:

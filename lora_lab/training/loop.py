@@ -169,8 +169,7 @@ class Trainer:
     def _rested(self) -> Iterator[Event]:
         """Pause and give way, as is wished; a run that is paused is written down first."""
         for event in self._rest():
-            if self._step:
-                self._save_state()
+            self._save_state()
             yield event
 
     def _turn(self, epoch: int, pending: deque[list[BatchPlan]]) -> list[StepDone]:
@@ -266,6 +265,7 @@ class Trainer:
         if not self._team.leads:
             self._need_session().stepper.settle()  # as the first process does: the numbers stay the same for all
             return
+        yield from session.norms(self._step)
         saves = last or epoch in plan.snapshot_epochs
         if last:
             yield Progress("saving", 0, 1)
@@ -369,14 +369,14 @@ class Trainer:
         return keeper.newest
 
     def _save_state(self) -> None:
-        if self._states is not None:
+        if self._states is not None and self._step:
             self._states.put(self._step, self._epochs_done, self._validations)
 
     def _close_state(self) -> Iterator[Event]:
         """A finished run needs no state; one that was stopped between two steps keeps that of now, else its last."""
         if self._states is None:
             return
-        if self._reason != "finished" and self._step and not self._broken:
+        if self._reason != "finished" and not self._broken:
             self._save_state()
         self._states.close(finished=self._reason == "finished")
         yield from (Warned(text) for text in self._states.warnings())

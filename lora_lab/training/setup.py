@@ -16,7 +16,7 @@ from lora_lab.network.sites import Site, find_sites
 from lora_lab.training import kinds, objective
 from lora_lab.training.alike import facts_of
 from lora_lab.training.drawing import Previews
-from lora_lab.training.events import Event, Progress, RunStarted, Warned
+from lora_lab.training.events import Event, Norms, Progress, RunStarted, Warned
 from lora_lab.training.health import Health
 from lora_lab.training.learning import precision
 from lora_lab.training.learning.averages import LossAverage, Speed
@@ -24,6 +24,7 @@ from lora_lab.training.learning.block_sizes import block_sizes
 from lora_lab.training.learning.precision import Precision
 from lora_lab.training.material import Material, gather
 from lora_lab.training.memory.thrift import Thrift, notes
+from lora_lab.training.norms import block_norms
 from lora_lab.training.objective.validation import Validation
 from lora_lab.training.plan import Plan, make_plan
 from lora_lab.training.prepare import Checked
@@ -109,6 +110,13 @@ class Session:
         beside = [tuple(self.dataset.caption(i, p.plan.epoch) for i in p.others) for p in pieces]
         work = Work(tuple(p.place for p in pieces), len(plans), tuple(beside), stop)
         return [self.dataset.load(p.plan) for p in pieces], work
+
+    def norms(self, step: int) -> Iterator[Event]:
+        """How far the weights have moved, and a word when they run away."""
+        blocks = block_norms(self.adapter)
+        if blocks:
+            yield Norms(step, blocks)
+            yield from (Warned(text) for text in self.health.watch_norms(blocks))
 
     def metadata(self, epoch: int, step: int) -> dict[str, str]:
         """Of a file saved now."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from lora_lab.training.events import (
     Event,
+    Norms,
     PreviewMade,
     Progress,
     RunEnded,
@@ -50,6 +51,8 @@ class RunStatus:
     losses: tuple[LossPoint, ...] = ()
     """Thinned to at most 400 points, the newest always among them."""
     validations: tuple[Validated, ...] = ()
+    norms: Norms | None = None
+    """The newest."""
     previews: tuple[PreviewMade, ...] = ()
     snapshots: tuple[SnapshotSaved, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -110,6 +113,8 @@ def _after(status: RunStatus, event: Event) -> RunStatus:
         return dataclasses.replace(status, started=event, state="running")
     if isinstance(event, Validated):
         return dataclasses.replace(status, validations=(*status.validations, event))
+    if isinstance(event, Norms):
+        return dataclasses.replace(status, norms=event)
     if isinstance(event, PreviewMade):
         return dataclasses.replace(status, previews=(*status.previews, event))
     if isinstance(event, SnapshotSaved):

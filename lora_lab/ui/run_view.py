@@ -16,6 +16,7 @@ from lora_lab.training.learning.optimizer_kinds import kind_of
 from lora_lab.training.status import RunStatus
 from lora_lab.ui import advice_view, words
 from lora_lab.ui.svg import Curve, loss_chart
+from lora_lab.ui.u_chart import Cell, u_chart
 from lora_lab.ui.words import esc, tag
 from lora_lab.workflow.advice import course_of
 
@@ -131,11 +132,24 @@ def chart(status: RunStatus) -> str:
     return tag("div", loss_chart(curves, status.steps) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
 
 
+def norms(status: RunStatus) -> str:
+    """How far each block's weights have moved, on the U; folded."""
+    if status.norms is None or not any(status.norms.blocks.values()):
+        return ""
+    most = max(status.norms.blocks.values())
+    cells = {
+        name: Cell(norm / most, f"{norm:.3g}", f"{name}: norm {norm:.4g}") for name, norm in status.norms.blocks.items()
+    }
+    title = f"How far each block has moved, step {status.norms.step:,}"
+    note = tag("p", "Norm of what the adapter adds to the block's weights, at strength 1.", "lora-lab-muted")
+    return tag("details", tag("summary", esc(title)) + note + u_chart(cells, title), "lora-lab-norms")
+
+
 def card(status: RunStatus | None, waiting: Sequence[Waiting]) -> str:
     """Everything about a run but its pictures and snapshots."""
     if status is None:
         return EMPTY
-    return head(status) + figures(status) + chart(status) + _waiting(waiting)
+    return head(status) + figures(status) + chart(status) + norms(status) + _waiting(waiting)
 
 
 def curve_words(status: RunStatus, settings: TrainSettings | None) -> str:

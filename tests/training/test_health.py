@@ -12,6 +12,15 @@ def told(health: Health, averages: list[float], d: float | None = None, seconds:
     return [t for average in averages for t in health.watch(average, sizes, seconds)]
 
 
+def test_weights_that_run_away_are_told_once_for_each_part() -> None:
+    health = Health("AdamW")
+    told = [text for n in (1.0, 2.0, 3.0, 30.0, 200.0) for text in health.watch_norms({"BASE": n, "M00": n, "IN01": 1})]
+    assert [text.split(" run away")[0].split("the ")[1] for text in told] == ["UNet", "text encoder"]
+    assert "halve unet_lr" in told[0]
+    steady = Health("AdamW")
+    assert not [text for n in range(1, 60) for text in steady.watch_norms({"BASE": 0.0, "IN01": float(n)})]
+
+
 def test_a_usual_run_is_not_talked_about() -> None:
     r = random.Random(1)
     averages = [0.1 - n * 1e-5 + r.uniform(-0.02, 0.02) for n in range(500)]

@@ -20,7 +20,7 @@ from tests.webui.test_training import pictures, start, wait  # noqa: F401 - pict
 if TYPE_CHECKING:
     from tests.webui.server import Webui
 
-LONG = {"max_train_steps": 24, "train_batch_size": 2, "sample_prompts": "", "sharing": "pictures_first"}
+LONG = {"max_train_steps": 8, "train_batch_size": 2, "sample_prompts": "", "sharing": "pictures_first"}
 WITH_LORA = "1girl, hat <lora:probe_lora:1>"
 OTHER = {"sd_model_checkpoint": "other.safetensors"}
 
@@ -105,14 +105,19 @@ def override(back: bool) -> Callable[[Webui], None]:
 
 
 def xyz(webui: Webui) -> None:
-    """Three checkpoints, one after another, each left live as the X/Y/Z script leaves it."""
-    for name in ("other.safetensors", "demo.safetensors", "other.safetensors"):
-        webui.picture(override_settings={"sd_model_checkpoint": name}, override_settings_restore_afterwards=False)
+    """Three checkpoints, one after another, as the X/Y/Z script takes them; the last of them stays."""
+    name = webui.check("settings")["info"][0]
+    for one in ("other.safetensors", name, "other.safetensors"):
+        webui.picture(override_settings={"sd_model_checkpoint": one}, override_settings_restore_afterwards=False)
+
+
+STAY = ("a checkpoint that stays after a picture", "an axis of checkpoints")
+"""Things that leave another checkpoint chosen: the run waits until its own is chosen again."""
 
 
 THINGS: dict[str, Callable[[Webui], None]] = {
     "a checkpoint of one picture": override(back=True),
-    "a checkpoint that stays live after a picture": override(back=False),
+    "a checkpoint that stays after a picture": override(back=False),
     "an axis of checkpoints": xyz,
     "the refiner": picture(refiner_checkpoint="other.safetensors", refiner_switch_at=0.5),
     "clip skip": options(CLIP_stop_at_last_layers=2),
@@ -147,6 +152,10 @@ def test_the_run_goes_on_with_the_same_numbers(webui: Webui, runs: Runs, data: P
         THINGS[thing](webui)
         webui.picture(WITH_LORA)
         runs.ask(run, "go")
+        if thing in STAY:
+            found = wait(webui, run, lambda found: any("other.safetensors" in text for text in found["warnings"]))
+            assert found["state"] == "running"
+            webui.post("/sdapi/v1/options", {"sd_model_checkpoint": name})
         done = runs.end(run)
     finally:
         webui.post("/sdapi/v1/options", {**BACK, "sd_model_checkpoint": name})

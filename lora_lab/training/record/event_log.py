@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lab.training.events import (
     Event,
+    Norms,
     PreviewMade,
     Progress,
     RunEnded,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 FILE = "events.jsonl"
 KINDS: Mapping[str, type[Event]] = MappingProxyType(
-    {k.__name__: k for k in (RunStarted, Progress, StepDone, Validated, PreviewMade, SnapshotSaved, Warned, RunEnded)}
+    {k.__name__: k for k in (RunStarted, Progress, StepDone, Validated, Norms, PreviewMade, SnapshotSaved, Warned,
+                               RunEnded)}
 )
 
 
