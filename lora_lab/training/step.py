@@ -22,6 +22,7 @@ from lora_lab.training.learning.schedule_classes import Rates
 from lora_lab.training.objective.loss import LossOptions, huber_c, item_losses, snr_weights
 from lora_lab.training.objective.noise import NoiseOptions
 from lora_lab.training.plan import Plan
+from lora_lab.training.record.packing import copied
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.team import ALONE, Team, Work
 from lora_lab.training.text.conditioning import sized
@@ -88,8 +89,10 @@ class Stepper:
         return sum(p.numel() for p in self._parameters)
 
     def state(self) -> dict[str, Any]:
-        """What the next steps depend on beside the adapter: state_dict of optimizer and scaler."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        """What the next steps depend on beside the adapter, as a copy: state_dict of optimizer and scaler."""
+        # An optimizer's state_dict names its live tensors, which the next step changes while a thread writes them.
+        live = {"optimizer": self.optimizer.state_dict(), "scaler": self._scaler.state_dict()}
+        return {name: copied(value) for name, value in live.items()}
 
     def restore(self, state: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
         """Take over the adapter's parameters and what `state` gave, in place.

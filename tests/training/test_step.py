@@ -160,6 +160,20 @@ def test_a_step_moves_every_parameter_and_reports_the_scheduled_rate(tmp_path: P
     assert all(p.grad is None for p in adapter.parameters())
 
 
+def test_the_state_is_a_copy_that_later_steps_leave_alone(tmp_path: Path) -> None:
+    """It is written in a thread while training goes on: of a live tensor it would hold half of the next step."""
+    model = TinyModel()
+    adapter, stepper = make(model, settings())
+    with TinyHost(tmp_path, model).lease("training"), adapter.attached():
+        stepper.step(model, [batch()], 1)  # type: ignore[list-item]
+        state = stepper.state()
+        before = {i: one["exp_avg"].clone() for i, one in state["optimizer"]["state"].items()}
+        stepper.step(model, [batch()], 2)  # type: ignore[list-item]
+    now = stepper.state()["optimizer"]["state"]
+    assert all(torch.equal(state["optimizer"]["state"][i]["exp_avg"], kept) for i, kept in before.items())
+    assert not any(torch.equal(now[i]["exp_avg"], kept) for i, kept in before.items())
+
+
 def test_a_loss_that_is_no_number_updates_nothing(tmp_path: Path) -> None:
     model = TinyModel()
     adapter, stepper = make(model, settings())

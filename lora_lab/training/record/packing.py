@@ -50,6 +50,18 @@ def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:  # noqa: AN
     raise TrainingError(f"a value of the type {type(value).__name__} cannot be kept in a run's state")
 
 
+def copied(value: Any) -> Any:  # noqa: ANN401 - any nested value
+    """The same with every tensor copied to the CPU: what is live may change while the copy is written elsewhere."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, (list, tuple)):
+        items = [copied(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    return value
+
+
 def unpack(tree: Any, tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
     """The inverse of `pack`.
 
