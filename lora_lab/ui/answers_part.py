@@ -48,6 +48,7 @@ class AnswersWidgets:
     map: gr.Button
     strengths: gr.Button
     diagnose: gr.Button
+    prior: gr.Button
     try_it: gr.Button
     send: gr.Button
     told: gr.HTML
@@ -92,6 +93,7 @@ def build(context: UiContext) -> AnswersWidgets:
             influence = gr.Button("Which block does what?", elem_id="lora_lab_answers_map")
             strengths = gr.Button("Which strength, which snapshot?", elem_id="lora_lab_answers_strengths")
             diagnose = gr.Button("What is wrong with it?", elem_id="lora_lab_answers_diagnose")
+            prior = gr.Button("What does the bare checkpoint know?", elem_id="lora_lab_answers_prior")
         told = gr.HTML("", elem_id="lora_lab_answers_told")
         answer = gr.HTML("", elem_id="lora_lab_answers_answer")
         with gr.Row(elem_classes=["lora-lab-actions"]):
@@ -99,15 +101,16 @@ def build(context: UiContext) -> AnswersWidgets:
             send = gr.Button("Send the proposal to Train", elem_id="lora_lab_answers_send")
         served = gr.Textbox("", elem_id="lora_lab_answers_served", elem_classes=["lora-lab-hidden"])
     return AnswersWidgets(
-        trigger, tagger, concept, others, apart, influence, strengths, diagnose, try_it, send, told, answer, served
-    )
+        trigger, tagger, concept, others, apart, influence, strengths, diagnose, prior, try_it, send, told, answer,
+        served,
+    )  # fmt: skip
 
 
 def wire(w: AnswersWidgets, form: GridForm, tabs: gr.Tabs, train: Fields, context: UiContext) -> None:
     """Ask; try or send what is proposed."""
     dataset = train.widgets["train_data_dir"]
     inputs = {*w.form, *form.all, dataset}
-    for button, handler in ((w.map, ask_map), (w.strengths, ask_strengths)):
+    for button, handler in ((w.map, ask_map), (w.strengths, ask_strengths), (w.prior, ask_prior)):
         on(button.click, partial(handler, w=w, form=form, context=context), inputs, [w.told], context)
     ask = partial(ask_diagnosis, w=w, form=form, dataset=dataset, context=context)
     on(w.diagnose.click, ask, inputs, [w.told], context)
@@ -197,6 +200,33 @@ def ask_diagnosis(
         return Answer(answers_view.diagnosis(found), tuple(pictures))
 
     return _begin("Looking for what is wrong", work, w)
+
+
+def ask_prior(values: Values, w: AnswersWidgets, form: GridForm, context: UiContext) -> Changes:
+    """Begin to look at what the checkpoint makes of the trigger and of each tag of the prompts, without any LoRA.
+
+    Raises:
+        LoraLabError: no word is written, or another answer is being made.
+    """
+    from lora_lab.testing.diagnosis import prior_knowledge
+
+    typed = [str(values[w.trigger] or ""), *str(values[form.prompts] or "").splitlines()]
+    words = list(dict.fromkeys(word for line in typed for word in split_tags(line)))
+    if not words:
+        raise SettingsError("there is no word to look at", remedy="write the trigger, or tags as a prompt")
+    look, seeds = testing_form.look_of(values, form), testing_form.seeds_of(values[form.seeds])
+    batch = max(1, int(values[form.numbers["batch"]] or 0))
+    judge = _judge(values, w, context)
+
+    def work(listen: Listen, stop: Stop) -> Answer | None:
+        opened, found = judge(), []
+        for word in words:
+            if stop():
+                return None
+            found += prior_knowledge(context.host, [word], seeds, opened, look, batch)
+        return Answer(answers_view.prior(found))
+
+    return _begin("Asking the bare checkpoint", work, w)
 
 
 def try_proposal(values: Values, w: AnswersWidgets, form: GridForm) -> Changes:

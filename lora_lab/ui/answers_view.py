@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_lab.ui.svg import Curve, value_chart
 from lora_lab.ui.tags_view import url
 from lora_lab.ui.u_chart import Cell, u_chart
-from lora_lab.ui.words import bullets, esc, tag, void
+from lora_lab.ui.words import bar, bullets, esc, tag, void
 
 if TYPE_CHECKING:
-    from lora_lab.testing.diagnosis import Diagnosis
+    from lora_lab.testing.diagnosis import Diagnosis, PriorKnowledge
     from lora_lab.testing.influence import InfluenceMap
     from lora_lab.testing.strengths import Point, StrengthReport
 
@@ -130,3 +130,14 @@ def diagnosis(found: Diagnosis) -> str:
     parts += [tag("h4", "Copies of the dataset"), tag("ul", pairs, "lora-lab-heats")] if pairs else []
     parts += [tag("h4", "What goes with each tag"), tag("table", head + blame, "lora-lab-table")] if blame else []
     return "".join(parts)
+
+
+def prior(found: Sequence[PriorKnowledge]) -> str:
+    """Each word, what it means to the bare checkpoint, and how much it changes the picture."""
+    most = max([one.change for one in found] + [1e-6])
+    lines = [
+        tag("td", esc(one.word)) + tag("td", esc(one.sentence)) + tag("td", bar(one.change / most, label="change"))
+        for one in found
+    ]
+    head = tag("tr", tag("th", "word") + tag("th", "what it brings") + tag("th", "change"))
+    return tag("table", head + "".join(tag("tr", line) for line in lines), "lora-lab-table lora-lab-words")

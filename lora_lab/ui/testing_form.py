@@ -178,10 +178,7 @@ def plan_of(values: Values, form: GridForm, context: UiContext) -> GridPlan:
     files, family = HostFiles(context), family_now(context)
     lora = files.lora(values[form.lora])
     n = {name: values[box] for name, box in form.numbers.items()}
-    look = Look(
-        int(n["width"] or 0), int(n["height"] or 0), int(n["steps"] or 0), float(n["cfg_scale"] or 0),
-        values[form.sampler], str(values[form.negative] or ""),
-    )  # fmt: skip
+    look = look_of(values, form)
     prompts = tuple(line.strip() for line in str(values[form.prompts] or "").splitlines() if line.strip())
     if not prompts:
         raise SettingsError("there is no prompt", remedy="write one, with the trigger")
@@ -189,6 +186,15 @@ def plan_of(values: Values, form: GridForm, context: UiContext) -> GridPlan:
         lora=lora, rows=tuple(_rows(values, form, family, context)), prompts=prompts,
         seeds=seeds_of(values[form.seeds]), look=look, batch=int(n["batch"] or 0), quick=float(n["quick"] or 0),
         large=bool(values[form.large]),
+    )  # fmt: skip
+
+
+def look_of(values: Values, form: GridForm) -> Look:
+    """Size, steps, guidance and sampler of the form."""
+    n = {name: values[box] for name, box in form.numbers.items()}
+    return Look(
+        int(n["width"] or 0), int(n["height"] or 0), int(n["steps"] or 0), float(n["cfg_scale"] or 0),
+        values[form.sampler], str(values[form.negative] or ""),
     )  # fmt: skip
 
 

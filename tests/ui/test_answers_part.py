@@ -78,3 +78,13 @@ def test_a_diagnosis_names_the_tags(panel: Any, asked: Any, context: UiContext, 
     html = answer(panel)
     assert "<td>smile</td>" in html
     assert "variety" in html
+
+
+def test_what_the_bare_checkpoint_knows(panel: Any, asked: Any, context: UiContext) -> None:  # noqa: F811
+    w, form = panel.answers, panel.form
+    with pytest.raises(SettingsError, match="no word"):
+        answers_part.ask_prior({**asked, w.trigger: "", form.prompts: ""}, w, form, context)
+    answers_part.ask_prior({**asked, w.trigger: "mika", form.prompts: "smile, mika"}, w, form, context)
+    html = answer(panel)
+    assert html.count("<tr>") == 3
+    assert "mika" in html

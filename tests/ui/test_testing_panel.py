@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,23 @@ def test_what_is_wrong_is_told(field: str, wrong: str, said: str, panel: Any, va
         testing_form.plan_of(values, panel.form, context)
 
 
-def test_a_grid_comes_in_and_goes_on(panel: Any, values: Any, context: UiContext) -> None:
+def make_grid(panel: Any, values: Any, context: UiContext) -> Any:
+    """A grid of two rows, made; what the page shows then."""
     form = panel.form
     values |= {form.presets: ["INALL", "NONE"], form.seeds: "3", form.prompts: "mika"}
     shown = testing_panel.make(values, panel, context)
     assert shown[panel.grid].count("lora-lab-blank") == 3
+    return tasks().latest(testing_work.KIND)
+
+
+def test_a_grid_comes_in_and_goes_on(panel: Any, values: Any, context: UiContext) -> None:
+    model, go_on = context.host.model, threading.Event()  # type: ignore[attr-defined]
+    model.drawing = lambda: go_on.wait(60)
+    task = make_grid(panel, values, context)
     with pytest.raises(LoraLabError):
         testing_panel.make(values, panel, context)
-    task = tasks().latest(testing_work.KIND)
-    assert task is not None
+    go_on.set()
+    model.drawing = lambda: None
     assert task.wait(60).state == "done"
     changes, known = testing_panel.refresh(panel, "")
     assert changes[panel.grid].count("data-cell") == 3
@@ -122,7 +131,7 @@ def test_the_lists_are_read_again(panel: Any, values: Any, context: UiContext) -
 
 def test_what_is_liked_goes_into_a_file_and_to_train(shown: Any, context: UiContext, panel: Any, values: Any) -> None:
     w, train = panel.acts, shown.panels.train.fields
-    test_a_grid_comes_in_and_goes_on(panel, values, context)
+    assert make_grid(panel, values, context).wait(60).state == "done"
     changes = testing_acts.send({w.row: "0"}, w, shown.panels.tabs, train, context)  # INALL
     assert changes[train.widgets["down_lr_weight"]] == ""
     assert changes[train.widgets["mid_lr_weight"]] == "0"
