@@ -28,6 +28,7 @@ from lora_lab.workflow import tagging
 from lora_lab.workflow.tasks import Task, tasks
 
 if TYPE_CHECKING:
+    from lora_lab.testing.diagnosis import PriorKnowledge
     from lora_lab.testing.influence import InfluenceMap
     from lora_lab.testing.judge import Judge
 
@@ -219,7 +220,8 @@ def ask_prior(values: Values, w: AnswersWidgets, form: GridForm, context: UiCont
     judge = _judge(values, w, context)
 
     def work(listen: Listen, stop: Stop) -> Answer | None:
-        opened, found = judge(), []
+        opened = judge()
+        found: list[PriorKnowledge] = []
         for word in words:
             if stop():
                 return None
