@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,21 +179,21 @@ def test_steps(webui: Webui) -> None:
     assert (picture(webui, "<lora:probe_lora:1>") == whole).all()
 
 
-def infotext(webui: Webui, prompt: str, **changes: Any) -> str:
-    return str(make(webui, prompt, **changes)["info"])
+def infotext(answer: dict[str, Any]) -> str:
+    return str(json.loads(answer["info"])["infotexts"][0])
 
 
 def test_what_was_drawn_is_in_the_infotext(webui: Webui) -> None:
     tag = "<lora:probe_lora:1:lbw=R,1,1,U,1,1,1,X,1,1,X-0.5,1,1,1,1,1,1:x=0.75>"
     answer = make(webui, tag)
-    found = re.search(r'Lora block weights: \\"probe_lora: ([-\d.,]+)\\"', answer["info"].replace('\\\\', ''))
-    assert found, answer["info"]
+    found = re.search(r'Lora block weights: "probe_lora: ([-\d.,]+)"', infotext(answer))
+    assert found, infotext(answer)
     values = found[1].split(",")
     assert (values[7], values[10], len(values)) == ("0.75", "0.25", 17)
     assert (picture(webui, f"<lora:probe_lora:1:lbw={found[1]}>") == shown(answer)[0]).all()
     assert (picture(webui, tag) == shown(answer)[0]).all()
-    assert found[1] not in infotext(webui, tag, seed=6)
-    assert "Lora block weights" not in infotext(webui, "<lora:probe_lora:1>")
+    assert found[1] not in infotext(make(webui, tag, seed=6))
+    assert "Lora block weights" not in infotext(make(webui, "<lora:probe_lora:1>"))
 
 
 def test_a_drawn_base_is_encoded_anew(webui: Webui) -> None:
