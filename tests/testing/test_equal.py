@@ -38,7 +38,6 @@ KINDS: dict[str, tuple[Recipe, Reach]] = {
     "lokr": (Recipe("lokr", factor=4), C3LIER),
     "ia3": (Recipe("ia3"), LIERLA),
     "oft": (Recipe("oft"), LIERLA),
-    "boft": (Recipe("boft"), LIERLA),
     "full": (Recipe("full"), WIDEST),
     "norm": (Recipe("locon"), NORMS),
     "glora": (Recipe("glora"), LIERLA),
