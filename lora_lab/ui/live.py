@@ -40,6 +40,7 @@ class Seen:
     grid: str = ""
     scored: str = ""
     answer: str = ""
+    sweep: str = ""
     unfinished: str = ""
     tools: tuple[str, str, str] = ("", "", "")
     waiting: tuple[run_view.Waiting, ...] = ()

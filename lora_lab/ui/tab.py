@@ -24,6 +24,7 @@ from lora_lab.ui import (
     pictures_panel,
     regularisation_panel,
     runs_part,
+    sweep_part,
     tags_panel,
     testing_panel,
     tools_panel,
@@ -53,6 +54,7 @@ class Panels:
     gachamax: gachamax_panel.GachamaxWidgets
     compare: compare_part.CompareWidgets
     runs: runs_part.RunsWidgets
+    sweep: sweep_part.SweepWidgets
 
 
 def build(context: UiContext) -> gr.Blocks:
@@ -81,6 +83,7 @@ def lay_out(context: UiContext) -> Panels:
             broken_off = unfinished_part.build()
             train = train_panel.build(context)
             compare = compare_part.build(context)
+            sweep = sweep_part.build()
             gachamax = gachamax_panel.build(context)
             end = at_the_end.build(context)
             runs = runs_part.build()
@@ -90,7 +93,7 @@ def lay_out(context: UiContext) -> Panels:
             tools = tools_panel.build(context)
     return Panels(
         line, tabs, dataset, concepts, pictures, regularisation, tags, train, test, tools, broken_off, end, gachamax,
-        compare, runs,
+        compare, runs, sweep,
     )  # fmt: skip
 
 
@@ -107,6 +110,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     hand = partial(hand_folder, panels=panels)
     on(panels.dataset.check.click, hand, {checked, panels.tags.folder}, [panels.tags.folder], context, quiet=True)
     train_panel.wire(panels.train, context)
+    sweep_part.wire(panels.sweep, panels.train, context)
     gachamax_panel.wire(panels.gachamax, panels.train, context)
     compare_part.wire(panels.compare, panels.train, context)
     at_the_end.wire(panels.end, context)
@@ -122,7 +126,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     told = [panels.tags.autotag.told, panels.dataset.problems, reg.told, reg.pictures]
     told += [panels.pictures.made, panels.pictures.told, panels.tags.describe.told]
     told += [*panels.unfinished.watched, *panels.tools.watched, *panels.gachamax.shown]
-    told += [*panels.test.watched, *panels.compare.shown]
+    told += [*panels.test.watched, *panels.compare.shown, *panels.sweep.watched]
     watched = [panels.live.line, panels.live.interrupt, *told, *panels.train.watched]
     live.connect_poll(partial(poll, panels=panels, context=context), panels.live, folders(panels), watched, context)
 
@@ -180,6 +184,7 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     beat = seen.beat + 1
     broken, left = unfinished_part.refresh(beat, view.training, seen.unfinished, panels.unfinished, context)
     played, round_known = gachamax_panel.refresh(panels.gachamax, seen.gachamax)
+    swept, sweep = sweep_part.refresh(panels.sweep, seen.sweep)
     tested, grid = testing_panel.refresh(panels.test, seen.grid)
     answered, answer = answers_part.refresh(panels.test.answers, seen.answer)
     scored, scores = compare_part.refresh(panels.compare, seen.scored)
@@ -187,6 +192,7 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
     fresh = replace(
         seen, beat=beat, tagged=known, described=described, checked=looked, made=made, pictures_done=done,
         unfinished=left, tools=tools, gachamax=round_known, grid=grid, scored=scores, answer=answer,
+        sweep=sweep,
     )  # fmt: skip
     return {
         panels.live.seen: fresh,
@@ -204,4 +210,5 @@ def poll(values: Values, panels: Panels, context: UiContext) -> Changes:
         **tested,
         **scored,
         **answered,
+        **swept,
     }

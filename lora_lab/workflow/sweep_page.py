@@ -14,6 +14,8 @@ from lora_lab.errors import OutputError
 if TYPE_CHECKING:
     from lora_lab.workflow.sweep import Outcome, Sweep
 
+GRID = "grid.png"
+"""The picture, in the sweep's folder."""
 COLUMNS = ("loss", "val_loss", "score", "seconds", "state", "lora")
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -66,7 +68,7 @@ def to_html(outcomes: Sequence[Outcome]) -> str:
             for i, value in enumerate(row)
         )
         lines.append(f"<tr>{cells}</tr>")
-    return f'<table class="lora-lab-sweep">{"".join(lines)}</table>'
+    return f'<table class="lora-lab-table lora-lab-sweep">{"".join(lines)}</table>'
 
 
 def _css(best: bool) -> str:
@@ -104,8 +106,8 @@ def write_all(sweep: Sweep, outcomes: Sequence[Outcome]) -> dict[str, str]:
     try:
         (folder / "table.csv").write_text(to_csv(outcomes), encoding="utf-8")
         made = {"table": str(folder / "table.csv")}
-        if write_grid(sweep, outcomes, folder / "grid.png"):
-            made["grid"] = str(folder / "grid.png")
+        if write_grid(sweep, outcomes, folder / GRID):
+            made["grid"] = str(folder / GRID)
         image = '<p><img src="grid.png" alt="a row of pictures for each run"></p>' if "grid" in made else ""
         page = PAGE.format(title=html.escape(f"Sweep {folder.name}"), table=to_html(outcomes), grid=image)
         (folder / "index.html").write_text(page, encoding="utf-8")

@@ -58,10 +58,12 @@ class TaskStatus:
 class Task:
     """One piece of long work; its function gets the task, calls `progress`, and looks at `stopping`."""
 
-    def __init__(self, number: int, kind: str, title: str) -> None:
+    def __init__(self, number: int, kind: str, title: str, about: Any = None) -> None:  # noqa: ANN401 - see below
         self.id = f"task{number}"
         self.kind = kind
         self.title = title
+        self.about = about
+        """What it works on, for whoever shows how far it is."""
         self.result: Any = None
         """What the work answered, once it is done."""
         self._stop = threading.Event()
@@ -136,13 +138,14 @@ class Tasks:
         self._tasks: list[Task] = []
         self._numbers = itertools.count(1)
 
-    def start(self, kind: str, title: str, work: Callable[[Task], Any]) -> Task:
+    def start(self, kind: str, title: str, work: Callable[[Task], Any], about: Any = None) -> Task:  # noqa: ANN401
         """Begin in a thread of its own.
 
         Args:
             kind: a word for what must not run twice at once, such as ``tagging``.
             title: for people, such as ``Tagging 20 pictures``.
             work: gets the task; its answer becomes `Task.result`.
+            about: becomes `Task.about`.
 
         Raises:
             HostBusyError: one of this kind is under way.
@@ -150,7 +153,7 @@ class Tasks:
         with self._lock:
             if any(task.kind == kind and task.status().active for task in self._tasks):
                 raise HostBusyError(f"{title.lower()} has to wait: one is under way", remedy="wait for it, or stop it")
-            task = Task(next(self._numbers), kind, title)
+            task = Task(next(self._numbers), kind, title, about)
             self._tasks = [t for t in self._tasks if t.kind != kind] + [task]
         threading.Thread(target=task.run, args=(work,), name=f"lora-lab-{task.id}", daemon=True).start()
         return task

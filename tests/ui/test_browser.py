@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ if CHROMIUM is None:
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from tests.training.tiny import TinyHost, write_pictures  # noqa: E402
+from tests.training.tiny import TinyHost, run_settings, write_pictures  # noqa: E402
 
 LONG = 120_000
 """Milliseconds; a machine may be busy with other things."""
@@ -188,3 +189,35 @@ def test_answers_fill_the_form_a_rule_mends_it_and_a_value_comes_back(page: Any,
     back.click()
     page.wait_for_function(f"document.querySelector('{box('train', 'network_dim')}').value === '{dim}'")
     rule.wait_for(state="detached")
+
+
+def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(page: Any, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "train" / "1_mika", 2)
+    values = run_settings(tmp_path, max_train_epochs=1, output_name="swept", sample_prompts="mika --d 3 --s 1")
+    file = tmp_path / "swept.json"
+    file.write_text(json.dumps({"lora_lab": 1, **values}), encoding="utf-8")
+    show(page, "Train")
+    page.locator("#lora_lab_train_form input[type=file]").set_input_files(str(file))
+    page.locator("#lora_lab_train_told").filter(has_text="swept.json").wait_for()
+    page.click("#lora_lab_sweep .label-wrap")
+    counted = page.locator("#lora_lab_sweep_counted")
+    page.fill("#lora_lab_sweep_over textarea", "network_dim=1,2\nnetwork_dims=3")
+    counted.filter(has_text="network_dims").wait_for()
+    page.fill("#lora_lab_sweep_over textarea", "network_dim=1,2\nmax_train_epochs=1,2000")
+    counted.filter(has_text="4 runs, from network_dim 1, max_train_epochs 1 to network_dim 2").wait_for()
+    page.click("#lora_lab_sweep_start")
+    rows = page.locator("#lora_lab_sweep_table tr")
+    rows.nth(1).filter(has_text="finished").wait_for()
+    rows.nth(2).filter(has_text="under way").wait_for()
+    assert rows.nth(3).filter(has_text="to come").count() == 1
+    page.click("button#lora_lab_sweep_stop:not([disabled])")
+    told = page.locator("#lora_lab_sweep_told")
+    told.filter(has_text="Stopped.").wait_for()
+    assert page.locator("#lora_lab_sweep_grid img").evaluate("i => i.decode().then(() => i.naturalWidth)") > 256
+
+    page.fill("#lora_lab_sweep_over textarea", "network_dim=1,2")
+    counted.filter(has_text="2 runs").wait_for()
+    page.click("#lora_lab_sweep_start")
+    told.filter(has_text="All runs are done").wait_for()
+    assert rows.filter(has_text="finished").count() == 2
+    assert page.locator("#lora_lab_sweep_grid img").evaluate("i => i.decode().then(() => i.naturalHeight)") > 2 * 256
