@@ -247,7 +247,7 @@ def measure(settings: TrainSettings, host: Host, output: Output) -> dict[str, An
     from lora_lab.training.settings.stages import expand
 
     first = expand(settings)[0] if settings.stages.strip() else settings
-    found = dry_run.measure(check_start(first, host), host)
+    found = dry_run.measure(check_start(first, host, writes=False), host)
     output.line(f"{found.memory_words}; about {found.seconds_per_step:.3g} s per step, {clock(found.seconds)} in all")
     return {
         "peak_mb": round(found.peak_mb, 1), "free_mb": round(found.free_mb), "fits": found.fits, "steps": found.steps,

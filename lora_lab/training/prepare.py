@@ -37,13 +37,14 @@ class Checked:
     warnings: tuple[str, ...]
 
 
-def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> Checked:
+def check_start(settings: TrainSettings, host: Host, own: int | None = None, *, writes: bool = True) -> Checked:
     """The quick part: settings, checkpoint, folders. Pictures are scanned in the run itself.
 
     Args:
         settings: of the run.
         host: where it is to train.
         own: session id of a broken-off run that goes on: its own files may be there.
+        writes: False for a measurement, which leaves no LoRA: one of that name may be there.
 
     Raises:
         SettingsError, DatasetError, CheckpointError, HostBusyError, OutputError: what is wrong.
@@ -70,7 +71,8 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None) -> 
         check_allowed(name and str(find_file(name, paths.lora_dir)), paths)
     check_start_files(settings, info, paths.lora_dir)
     outputs = outputs_of(settings, paths.lora_dir)
-    check_outputs(outputs, own=own)
+    if writes:
+        check_outputs(outputs, own=own)
     told = (*warnings(settings), *family_warnings(settings, info.family), *block_warnings(settings, info.family), *more)
     return Checked(settings, info, outputs, told)
 

@@ -63,7 +63,7 @@ def measure(values: Values, w: MeasureWidgets, raw: Callable[[Values], dict[str,
     first = expand(settings)[0] if settings.stages.strip() else settings
     run = context.queue().current()
     dry_run.check_free(run is not None and run.status().active)
-    found = dry_run.measure(check_start(first, context.host), context.host)
+    found = dry_run.measure(check_start(first, context.host, writes=False), context.host)
     memory = found.memory_words[:1].upper() + found.memory_words[1:]
     seconds = f"about {words.speed(found.seconds_per_step)}, {words.duration(found.seconds)} in all"
     text = f"{memory}; {seconds}."

@@ -198,9 +198,9 @@ def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(p
     file.write_text(json.dumps({"lora_lab": 1, **values}), encoding="utf-8")
     show(page, "Train")
     page.locator("#lora_lab_train_form input[type=file]").set_input_files(str(file))
-    page.locator("#lora_lab_train_told").filter(has_text="swept.json").wait_for()
+    page.locator("#lora_lab_train_told").filter(has_text="swept.json").first.wait_for()
     page.click("#lora_lab_sweep .label-wrap")
-    counted = page.locator("#lora_lab_sweep_counted")
+    counted = page.locator("#lora_lab_sweep_counted p")
     page.fill("#lora_lab_sweep_over textarea", "network_dim=1,2\nnetwork_dims=3")
     counted.filter(has_text="network_dims").wait_for()
     page.fill("#lora_lab_sweep_over textarea", "network_dim=1,2\nmax_train_epochs=1,2000")
@@ -211,7 +211,7 @@ def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(p
     rows.nth(2).filter(has_text="under way").wait_for()
     assert rows.nth(3).filter(has_text="to come").count() == 1
     page.click("button#lora_lab_sweep_stop:not([disabled])")
-    told = page.locator("#lora_lab_sweep_told")
+    told = page.locator("#lora_lab_sweep_told p")
     told.filter(has_text="Stopped.").wait_for()
     assert page.locator("#lora_lab_sweep_grid img").evaluate("i => i.decode().then(() => i.naturalWidth)") > 256
 

@@ -26,6 +26,9 @@ def test_what_was_measured_is_one_line(shown: Tab, pictures: Path, monkeypatch: 
         return Estimate(peak_mb=1500, free_mb=1000, seconds_per_step=2.0, steps=100)
 
     monkeypatch.setattr("lora_lab.training.memory.dry_run.measure", measured)
+    there = shown.context.host.paths().lora_dir / "mika-stage1.safetensors"
+    there.parent.mkdir(exist_ok=True)
+    there.write_bytes(b"of an earlier run: nothing is written when it is only measured")
     values = typed(shown, pictures, stages="unet_lr=1e-4\nunet_lr=1e-5")
     html = str(measure_part.measure(values, w.more, w.fields.raw, shown.context)[w.more.found])
     assert "About 1,500 MB above what is loaded, of 1,000 MB free; about 2.0 s/step, 3 min 20 s in all" in html
