@@ -214,7 +214,10 @@ def _table(sweep: Sweep, *, active: bool) -> str:
 
 def _grid(sweep: Sweep, w: SweepWidgets) -> str:
     path = sweep.folder / GRID
-    if not path.is_file():
+    try:
+        written = path.stat().st_mtime_ns
+    except OSError:
         return ""
     w.over.temp_files.add(str(path))  # so that gradio serves it
-    return void("img", "lora-lab-sheet", src=url(str(path)), alt="a row of pictures for each run")
+    # With its time, or the browser would show the picture that an earlier start has left under this name.
+    return void("img", "lora-lab-sheet", src=f"{url(str(path))}?{written}", alt="a row of pictures for each run")
