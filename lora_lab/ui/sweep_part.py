@@ -85,7 +85,7 @@ def wire(w: SweepWidgets, train: TrainWidgets, context: UiContext) -> None:
     inputs = {*w.form, *train.fields.all}
     for box in (w.over, w.mode):
         said = partial(say_count, w=w, train=train)
-        on(box.change, said, inputs, [w.counted], context, quiet=True, queue=False)
+        on(box.change, said, inputs, [w.counted], context, quiet=True)
     on(w.start.click, partial(start, w=w, train=train, context=context), inputs, [w.counted, *w.watched], context)
     on(w.stop.click, partial(stop, w=w), set(), [w.stop], context, quiet=True, queue=False)
 

@@ -38,7 +38,8 @@ def test_nothing_runs_by_itself_and_one_poll_serves_all(blocks: gr.Blocks) -> No
     assert all(not dependency["every"] for dependency in blocks.dependencies)
     quick = {blocks.blocks[t].elem_id for d in blocks.dependencies if d["queue"] is False for t in d["targets"]}
     asked_by_javascript = {"lora_lab_live_poll", "lora_lab_train_replan"}
-    urgent = {"lora_lab_live_interrupt", "lora_lab_train_stop", "lora_lab_test_stop", "lora_lab_tools_stop"}
+    urgent = {"lora_lab_live_interrupt"}
+    urgent |= {f"lora_lab_{part}_stop" for part in ("train", "test", "tools", "sweep")}
     assert quick == asked_by_javascript | urgent, "they never warn: warnings reach the page through the queue only"
 
 
