@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -238,6 +239,8 @@ names round since the webui learnt to read them."""
 
 @pytest.mark.parametrize("name", MERGED)
 def test_lycoris_own_merge_of_the_file_computes_the_same(name: str) -> None:
+    if name == "full" and int(version("lycoris-lora").partition(".")[0]) < 4:
+        pytest.skip("lycoris-lora before 4 adds a list to a tensor where it merges full with a bias")
     for site, x in layers():
         adapter = Adapter.create([site], sizes=Size(4, 4.0), how=CASES[name], generator=seeded(1))
         for parameter in adapter.parameters():
