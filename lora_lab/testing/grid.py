@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from lora_lab.host.base import Host, PreviewResult
 
-UNGUIDED = 0.25
+UNGUIDED = 0.5
 """Share of the own steps of a quick look, its last ones, that are made without the negative prompt."""
 MANY = 500
 """Cells: above this a grid is only made when its plan says `large`."""
