@@ -26,6 +26,8 @@ VALUES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Strengths that are tried unless others are given."""
 TIE = 0.02
 """Overall scores this near are alike: then the strength nearer to 1 counts, and the earlier snapshot."""
+GOOD = 0.5
+"""Overall score below which no strength is good."""
 LOW, HIGH = 0.7, 1.4
 """A best strength outside these asks for other rates."""
 
@@ -143,7 +145,7 @@ def read(plan: StrengthPlan, result: GridResult, judge: Judge) -> StrengthReport
             Point(row.lora or result.plan.lora, row.text_encoder, row.unet, share, asked, fidelity(pictures, found[0]))
         )
     best = best_of(points)
-    return StrengthReport(tuple(points), best, advise(best, apart=plan.apart), concept, result)
+    return StrengthReport(tuple(points), best, advise(points, apart=plan.apart), concept, result)
 
 
 def fidelity(pictures: Sequence[Made], bare: Sequence[Made]) -> float:
@@ -175,10 +177,11 @@ def best_snapshot(points: Sequence[Point]) -> tuple[Point, str]:
     return best, f"{why}."
 
 
-def advise(best: Point, *, apart: bool = False) -> Advice:
-    """The guide's reading of the best strength."""
-    if best.overall < 0.1:
-        return Advice("At no strength the concept is there and the picture sound: look at the dataset and the rates.")
+def advise(points: Sequence[Point], *, apart: bool = False) -> Advice:
+    """The guide's reading of the best strength; where none is good, whether the pictures are broken or untouched."""
+    best = best_of(points)
+    if best.overall < GOOD:
+        return _at_no_strength(points)
     tried = {"unet_lr": best.unet, "text_encoder_lr": best.text_encoder} if apart else {"unet_lr": best.unet}
     factors = {name: value for name, value in tried.items() if value > 0 and not LOW <= value <= HIGH}
     if not factors:
@@ -189,3 +192,19 @@ def advise(best: Point, *, apart: bool = False) -> Advice:
     pace = "too fast" if min(factors.values()) < 1 else "too slowly"
     where = f"te {best.text_encoder:g}, unet {best.unet:g}" if apart else f"{best.unet:g}"
     return Advice(f"Best at {where}, so it learnt {pace}: {' and '.join(sides)}.", factors)
+
+
+def _at_no_strength(points: Sequence[Point]) -> Advice:
+    """Broken (other tags are not obeyed, colours are off) even when weak: far too fast. Untouched even when strong: far
+    too slowly."""
+    gentle = min(points, key=lambda point: point.unet + point.text_encoder)
+    strong = max(points, key=lambda point: point.unet + point.text_encoder)
+    if gentle.flexibility * gentle.fidelity < GOOD:
+        factor = min(0.5, gentle.unet) or 0.5
+        what = f"Broken even at {gentle.unet:g}, so it learnt far too fast: both rates down to {factor:g} times."
+    elif strong.flexibility * strong.fidelity >= GOOD:
+        factor = max(2.0, strong.unet)
+        what = f"Hardly there even at {strong.unet:g}, so it learnt far too slowly: both rates up to {factor:g} times."
+    else:
+        return Advice("At no strength the concept is there and the picture sound: look at the dataset and its tags.")
+    return Advice(what, {"unet_lr": factor, "text_encoder_lr": factor})
