@@ -232,17 +232,18 @@ class Door:
 
     def open(self) -> None:
         """Stand before the built-in extension; not where sd-webui-lora-block-weight does the same."""
-        registry, aliases = extra_networks.extra_network_registry, extra_networks.extra_network_aliases
-        theirs = registry.get(NAME)
-        if theirs is None or isinstance(theirs, PromptLoras) or self._reader is None or lora_extension() is None:
+        if lora_extension() is None or self._reader is None or self._axes is None:
             return
         if any(Path(data.path).name == OTHER_EXTENSION for data in scripts.scripts_data):
             if not self._told:
                 log.warning("sd-webui-lora-block-weight is installed: it reads lbw= in prompts, LoRA Lab does not")
             self._told = True
             return
-        if self._axes is not None:
-            add_axes(self._axes)
+        add_axes(self._axes)  # before the page is built, when the extension may not be registered yet
+        registry, aliases = extra_networks.extra_network_registry, extra_networks.extra_network_aliases
+        theirs = registry.get(NAME)
+        if theirs is None or isinstance(theirs, PromptLoras):
+            return
         ours = registry[NAME] = PromptLoras(theirs, self._reader)
         aliases.update({alias: ours for alias, found in aliases.items() if found is theirs})
 
