@@ -27,8 +27,9 @@ BY_TENSORS = {
     Kind.IA3: ("weight",),
     Kind.FULL: ("diff",),
     Kind.NORM: ("w_norm", "b_norm"),
+    Kind.GLORA: ("a1.weight", "b1.weight"),
 }
-"""Kinds whose own tensors scale with the delta; the others have an alpha."""
+"""Kinds whose own tensors scale with the delta; the others have an alpha, which the webui passes over for GLoRA."""
 
 
 @dataclass(frozen=True)

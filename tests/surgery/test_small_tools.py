@@ -12,11 +12,12 @@ from torch import Tensor
 
 from lora_lab.errors import AdapterFileError, OutputError, SettingsError
 from lora_lab.families import Family
+from lora_lab.network.deltas import Kind, delta
 from lora_lab.network.header import spec_of
 from lora_lab.network.streams import TensorFile
 from lora_lab.surgery import places
-from lora_lab.surgery.adapters import AdapterReader
-from lora_lab.surgery.bake import BakeRequest, bake
+from lora_lab.surgery.adapters import AdapterReader, SiteEntry
+from lora_lab.surgery.bake import BakeRequest, bake, scaled
 from lora_lab.surgery.convert import ConvertRequest, convert
 from lora_lab.surgery.edit import edit_card, edit_metadata
 from lora_lab.surgery.look import compare, spectra
@@ -58,6 +59,22 @@ def test_bake_is_exact_by_part_and_block(tmp_path: Path, source: Path) -> None:
     for site in sites(old):
         assert float(folded[f"{site}.alpha"]) == 4
         assert torch.allclose(dense(folded, site), dense(old, site), rtol=1e-6)
+
+
+def test_a_baked_glora_has_its_strength_in_its_factors() -> None:
+    """The webui passes over a GLoRA's alpha: a strength that stood there would do nothing."""
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"a1": (8, 2), "a2": (2, 8), "b1": (8, 2), "b2": (2, 8)}
+    tensors = {f"{n}.weight": torch.randn(shape, generator=generator) for n, shape in shapes.items()}
+    tensors["alpha"] = torch.tensor(2.0)
+    entry = SiteEntry("s", Kind.GLORA, 2, dict.fromkeys(tensors, ""), {n: tuple(t.shape) for n, t in tensors.items()})
+    new = scaled(entry, tensors, -0.5, Path("x"))
+    base = torch.randn(8, 8, generator=generator)
+    old_delta, new_delta = (delta(Kind.GLORA, t, base, "s").weight for t in (tensors, new))
+    assert old_delta is not None
+    assert new_delta is not None
+    assert float(new["alpha"]) == 2
+    assert torch.allclose(new_delta, -0.5 * old_delta, rtol=1e-5, atol=1e-6)
 
 
 def test_bake_every_kind_that_can(tmp_path: Path, state: dict[str, Tensor]) -> None:
