@@ -34,15 +34,15 @@ def run(args: argparse.Namespace, path: Path, output: Output) -> dict[str, Any]:
 
 
 def _tokens(args: argparse.Namespace, path: Path, output: Output) -> list[dict[str, Any]]:
-    from lora_lab.host.standalone_clip import full_size_folder
-    from lora_lab.surgery.tokens import token_changes
+    from lora_lab.host.standalone_clip import folder_for
+    from lora_lab.surgery.tokens import token_changes, vocabulary_size
     from lora_lab.tagging.tokens import TokenCounter, readable, vocabulary
 
     if args.tokens < 1:
         raise SettingsError(f"--tokens {args.tokens} makes no sense", remedy="give how many to tell, such as 20")
     if not args.base:
         raise SettingsError("--tokens needs the checkpoint", remedy="give it as --base")
-    folder = args.tokenizer or full_size_folder()
+    folder = args.tokenizer or folder_for(vocabulary_size(args.base))
     words = vocabulary(folder)
     numbers = {word: number for number, word in enumerate(words)}
     wanted = [numbers[piece] for piece in TokenCounter(folder).pieces(args.words or "") if piece in numbers]

@@ -24,6 +24,18 @@ def full_size_folder() -> Path:
     return folder
 
 
+def folder_for(tokens: int) -> Path:
+    """The tokenizer of a text encoder that knows so many tokens: the demo's, or SD's.
+
+    Raises:
+        CheckpointError: no installed package has SD's vocabulary.
+    """
+    from lora_lab.demo.assets import tokenizer_dir
+
+    own = json.loads((tokenizer_dir() / "vocab.json").read_text(encoding="utf-8"))
+    return tokenizer_dir() if len(own) == tokens else full_size_folder()
+
+
 def write(folder: Path) -> None:
     """Write the files into `folder`.
 

@@ -45,6 +45,11 @@ class Encoder:
     skipped: int
     normed: bool
 
+    @property
+    def table(self) -> str:
+        """The tensor of the tokens' embeddings, behind the prefix."""
+        return "token_embedding.weight" if self.open_clip else "text_model.embeddings.token_embedding.weight"
+
 
 ENCODERS: dict[Family, tuple[Encoder, ...]] = {
     Family.SD1: (Encoder("cond_stage_model.transformer.", "lora_te_", False, 0, True),),
@@ -99,13 +104,24 @@ def token_changes(
     return sorted(found, key=lambda one: -one.change)
 
 
+def vocabulary_size(base: Path) -> int:
+    """How many tokens a checkpoint's first text encoder knows; 0 if it has none.
+
+    Raises:
+        CheckpointError: unreadable, or no checkpoint.
+    """
+    with CheckpointReader(base) as checkpoint:
+        first = ENCODERS[checkpoint.family][0]
+        spec = checkpoint.file.specs.get(first.prefix + first.table)
+        return spec.shape[0] if spec else 0
+
+
 class _Computed:
     """One encoder, with and without the adapter."""
 
     def __init__(self, checkpoint: CheckpointReader, adapter: AdapterReader, encoder: Encoder, vocabulary: int) -> None:
         self.checkpoint, self.adapter, self.encoder = checkpoint, adapter, encoder
-        table = "token_embedding.weight" if encoder.open_clip else "text_model.embeddings.token_embedding.weight"
-        self.embedding = self._tensor(table)
+        self.embedding = self._tensor(encoder.table)
         if self.embedding.shape[0] != vocabulary:
             what = f"its text encoder knows {self.embedding.shape[0]:,} tokens, the tokenizer {vocabulary:,}"
             raise CheckpointError(what, file=checkpoint.path, remedy="give the checkpoint's own tokenizer")

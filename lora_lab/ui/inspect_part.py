@@ -171,11 +171,12 @@ def changed_tokens(path: Path, base: Path, telling: Telling) -> list[TokenChange
     Raises:
         LoraLabError: no tokenizer, another family, or an adapter without text encoder.
     """
-    from lora_lab.host.standalone_clip import full_size_folder
-    from lora_lab.surgery.tokens import token_changes
+    from lora_lab.host.standalone_clip import folder_for
+    from lora_lab.surgery.tokens import token_changes, vocabulary_size
     from lora_lab.tagging.tokens import readable, vocabulary
 
-    return token_changes(path, base, [readable(word) for word in vocabulary(full_size_folder())], progress=telling)
+    words = [readable(word) for word in vocabulary(folder_for(vocabulary_size(base)))]
+    return token_changes(path, base, words, progress=telling)
 
 
 def save(values: Values, w: InspectWidgets, context: UiContext) -> Changes:

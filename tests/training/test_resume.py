@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,30 @@ def test_a_broken_off_run_ends_with_the_same_numbers(host: TinyHost, optimizer: 
     }  # fmt: skip
     assert not unfinished(host.paths().data_dir)
     assert not (again.folder / state.FILE).exists()
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "Prodigy"])
+def test_a_state_is_that_of_its_moment_however_late_it_is_written(
+    host: TinyHost, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the next steps are done before a state is on the disk."""
+    real = state.write
+
+    def late(folder: Path, one: state.State) -> None:
+        before, end = MODEL.forwards, time.monotonic() + 0.5
+        while MODEL.forwards < before + 2 and time.monotonic() < end:
+            time.sleep(0.005)
+        real(folder, one)
+
+    more = {"optimizer_type": optimizer, "learning_rate": 1.0 if optimizer == "Prodigy" else 1e-3}
+    whole = JobQueue().start(settings(host, output_name="whole", max_train_epochs=4, **more), host)
+    assert whole.wait(60).state == "finished"
+    monkeypatch.setattr(state, "write", late)
+    run_id = broken_off(host, 7, max_train_epochs=4, **more)
+    again = JobQueue().resume(run_id, host)
+    assert again.wait(60).state == "finished"
+    loras = host.paths().lora_dir
+    assert same(tensors(loras / "mika.safetensors"), tensors(loras / "whole.safetensors"))
 
 
 def test_losses_and_chart_go_on_where_they_were(host: TinyHost) -> None:
