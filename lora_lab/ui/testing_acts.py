@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def chosen(values: Values, w: ActWidgets) -> Cell:
         SettingsError: none was.
     """
     now, row = testing_work.latest(), str(values[w.row] or "")
-    if now is None or not row.lstrip("-").isdecimal():
+    if now is None or not re.fullmatch(r"-?\d{1,6}", row):
         raise SettingsError("no picture is chosen", remedy="click one of the grid first")
     plan = now[1].plan
     weights: Weights = plan.base if int(row) < 0 else plan.rows[min(int(row), len(plan.rows) - 1)]

@@ -380,3 +380,10 @@ def test_replace_checks_like_from_mapping() -> None:
     assert good().replace(network_dim="8").network_dim == 8
     with pytest.raises(SettingsError):
         good().replace(network_dim=0)
+
+
+@pytest.mark.parametrize("text", ["--8", "+-3", "8-", "1 2", "٣٣x", "9" * 5000])
+def test_what_looks_like_a_whole_number_is_refused_in_a_sentence(text: str) -> None:
+    """Found by the long run of `tests.reliability.fuzz`."""
+    with pytest.raises(SettingsError, match="network_dim"):
+        TrainSettings.from_mapping({"network_dim": text})

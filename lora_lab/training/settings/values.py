@@ -86,7 +86,7 @@ def _number(spec: FieldSpec, value: object) -> float:
 
 
 def _whole(spec: FieldSpec, value: object) -> int:
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,30}\s*", value):
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
