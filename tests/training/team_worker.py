@@ -102,12 +102,12 @@ def refused(folder: Path, team: Team) -> dict[str, Any]:
 
 
 def lost(folder: Path, team: Team) -> dict[str, Any]:
-    """The second process fails at its third step: the first ends too, at once, and says why."""
+    """The second process fails after its third step: the first ends too, at once, and says why."""
     settings = settings_of(folder, "adamw", 2).replace(output_name="lost", max_train_steps=1000)
-    asked = iter(range(100))
+    before = MODEL.forwards
 
     def fail() -> bool:
-        if team.rank == 1 and next(asked) > 12:
+        if team.rank == 1 and MODEL.forwards - before >= 3:
             raise ZeroDivisionError("of process two")
         return False
 
