@@ -16,6 +16,7 @@ from typing import Any
 
 from lora_lab.dataset.problems import told
 from lora_lab.errors import DatasetError, OutputError
+from lora_lab.whole_file import write_whole
 
 MAX_BYTES = 500_000_000
 """A million pictures still fit."""
@@ -112,14 +113,7 @@ def write_entries(
     for picture, caption in captions.items():
         key = told(picture) if full_path else told(Path(picture.stem))
         entries[key] = _updated(old.get(key, {}), caption)
-    part = path.with_name(f".{path.name[:80]}.part")
-    try:
-        part.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        what = f"the metadata cannot be written ({error.strerror})"
-        raise OutputError(what, file=path, remedy="choose a folder you may write to") from error
+    write_whole(path, json.dumps(entries, indent=2, ensure_ascii=False) + "\n", "the metadata", make_folder=False)
     return sum(1 for caption in captions.values() if caption)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from lora_lab.errors import OutputError, SettingsError
+from lora_lab.errors import SettingsError
 from lora_lab.families import Family
 from lora_lab.network.presets import DEFAULTS, Preset, by_name, read_file
+from lora_lab.whole_file import write_whole
 
 FILE = "block_presets.json"
 """In our data folder."""
@@ -85,16 +85,8 @@ def _preset(row: dict[str, Any]) -> Preset:
 
 
 def _write(presets: list[Preset], data_dir: Path) -> None:
-    path = data_dir / FILE
-    part = path.with_name(f".{FILE}.part")
     rows = [
         {"name": p.name, "weights": p.weights, "note": p.note, "families": sorted(f.value for f in p.families)}
         for p in presets
     ]
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(rows, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        what = f"the presets cannot be written ({error.strerror or error})"
-        raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
+    write_whole(data_dir / FILE, json.dumps(rows, ensure_ascii=False, indent=1), "your block presets")

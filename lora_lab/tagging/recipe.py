@@ -11,6 +11,7 @@ from typing import Any
 from lora_lab.errors import OutputError
 from lora_lab.tagging.filters import FilterError, parse
 from lora_lab.tagging.operations import Operation, OperationError, from_json
+from lora_lab.whole_file import write_whole
 
 FORMAT = 1
 MAX_BYTES = 4_000_000
@@ -117,11 +118,4 @@ def write_recipe(path: Path, steps: Iterable[Step], *, replace: bool = False) ->
     if path.exists() and not replace:
         raise OutputError("there is a file of this name already", file=path, remedy="choose another name")
     text = json.dumps(Recipe(tuple(steps)).to_json(), indent=1, ensure_ascii=False) + "\n"
-    part = path.with_name(f".{path.name[:80]}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        what = f"the recipe cannot be written ({error.strerror})"
-        raise OutputError(what, file=path, remedy="choose a folder you may write to") from error
+    write_whole(path, text, "the recipe", make_folder=False)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lora_lab.errors import OutputError, SettingsError
+from lora_lab.errors import SettingsError
 from lora_lab.testing.events import GridResult
 from lora_lab.testing.export import columns, lines, told
+from lora_lab.whole_file import write_whole
 
 STYLE = """
 body{font:14px system-ui,sans-serif;margin:1rem;background:#fafafc;color:#20222c}
@@ -71,15 +72,7 @@ def save_page(result: GridResult, path: Path) -> Path:
         for head, made in zip(heads, pictures, strict=True):
             cells.append(f"<td>{_picture(made.image, f'{label}, {head}', made.infotext) if made else ''}</td>")
         rows.append(f"<tr><th>{html.escape(label)}</th>{''.join(cells)}</tr>")
-    text = _document(title, "\n".join(rows), told(result))
-    half = path.with_name(f"{path.name}.part")
-    try:
-        half.write_text(text, encoding="utf-8")
-        half.replace(path)
-    except OSError as error:
-        half.unlink(missing_ok=True)
-        what = f"the page cannot be written ({error.strerror})"
-        raise OutputError(what, file=path, remedy="make room, or choose another folder") from error
+    write_whole(path, _document(title, "\n".join(rows), told(result)), "the page")
     return path
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-from lora_lab.errors import OutputError, SettingsError
+from lora_lab.errors import SettingsError
+from lora_lab.whole_file import write_whole
 
 FILE = "prompt_lists.json"
 LARGEST = 1 << 20
@@ -44,12 +44,4 @@ def save(name: str, prompts: str, data_dir: Path) -> None:
     lists = {key: text for key, text in load(data_dir).items() if key != name.strip()}
     if prompts.strip():
         lists[name.strip()] = prompts.strip()
-    path = data_dir / FILE
-    part = path.with_name(f".{FILE}.part")
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(lists, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        what = f"the lists of prompts cannot be written ({error.strerror or error})"
-        raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
+    write_whole(data_dir / FILE, json.dumps(lists, ensure_ascii=False, indent=1), "the lists of prompts")

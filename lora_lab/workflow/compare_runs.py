@@ -6,13 +6,13 @@ What a person gives a run (stars, a note) and what was measured of it stand in o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lora_lab.errors import LoraLabError, OutputError, SettingsError
+from lora_lab.errors import LoraLabError, SettingsError
+from lora_lab.whole_file import write_whole
 from lora_lab.workflow.run_list import ListedRun, list_runs
 
 FILE = "runs.json"
@@ -131,15 +131,7 @@ def keep(project: Path, run: str, **changes: Any) -> None:  # noqa: ANN401 - sta
         changes["score"] = asdict(changes["score"])
     kept = _kept(project)
     kept[run] = {**kept.get(run, {}), **changes}
-    path = project / FILE
-    part = path.with_name(f".{FILE}.part")
-    try:
-        project.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        what = f"the project's file cannot be written ({error.strerror or error})"
-        raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
+    write_whole(project / FILE, json.dumps(kept, ensure_ascii=False, indent=1), "what is known of the project's runs")
 
 
 def next_step(runs: Sequence[ComparedRun]) -> str:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_lab.errors import Interrupted, LoraLabError, OutputError
+from lora_lab.errors import Interrupted, LoraLabError
 from lora_lab.host.base import PreviewRequest
 from lora_lab.training import jobs
 from lora_lab.training.events import Event
@@ -22,6 +22,7 @@ from lora_lab.training.prepare import check_start
 from lora_lab.training.previews import PreviewPrompt, parse_prompts
 from lora_lab.training.run import Run
 from lora_lab.training.settings import TrainSettings
+from lora_lab.whole_file import write_whole
 from lora_lab.workflow.sweep_plan import Combination, named
 
 if TYPE_CHECKING:
@@ -121,14 +122,8 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
     Raises:
         OutputError: the folder cannot be written to.
     """
-    path = folder / FILE
-    part = path.with_name(f"{FILE}.part")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"runs": [asdict(o) for o in outcomes]}, ensure_ascii=False, indent=1), "utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"the sweep's results cannot be written, {error.strerror}", file=path) from error
+    told = {"runs": [asdict(outcome) for outcome in outcomes]}
+    write_whole(folder / FILE, json.dumps(told, ensure_ascii=False, indent=1), "the sweep's results")
 
 
 STOPPED = "the sweep was stopped; start it again to go on with the rest"

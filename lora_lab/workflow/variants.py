@@ -21,6 +21,7 @@ from lora_lab.dataset.caption_files import caption_path, read_caption
 from lora_lab.dataset.captions import first_line
 from lora_lab.errors import DatasetError, OutputError, SettingsError
 from lora_lab.host.base import PreviewRequest
+from lora_lab.whole_file import write_whole
 from lora_lab.workflow.regularisation import Listen, save_picture
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def take_back(picture: Path, results: Sequence[bytes], extension: str = ".txt") 
         target = _free(picture.with_name(f"{picture.stem}{MARK}{number}.png"), extension)
         save_picture(image, target, note, None)
         if caption:
-            _write(caption_path(target, extension), caption)
+            write_whole(caption_path(target, extension), caption, "the caption")
         taken.append(target)
     return taken
 
@@ -181,16 +182,6 @@ def _free(path: Path, extension: str) -> Path:
         number += 1
         found = path.with_name(f"{path.stem}_{number}{path.suffix}")
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        what = f"the caption cannot be written ({error.strerror or error})"
-        raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
 
 
 def move(source: Path, target: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from lora_lab.dataset.caption_files import caption_path
 from lora_lab.errors import OutputError, SettingsError
+from lora_lab.whole_file import write_whole
 from lora_lab.workflow import variants
 
 Choice = Literal["", "keep", "drop"]
@@ -177,16 +177,8 @@ def _round(row: dict[str, Any]) -> Round:
 
 
 def _write(rounds: Rounds) -> None:
-    path = rounds.folder / FILE
-    part = path.with_name(f".{FILE}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"rounds": [dataclasses.asdict(one) for one in rounds.rounds]}, ensure_ascii=False, indent=1)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        what = f"the list of rounds cannot be written ({error.strerror or error})"
-        raise OutputError(what, file=path, remedy="check the folder's rights and the room on the disk") from error
+    told = {"rounds": [dataclasses.asdict(one) for one in rounds.rounds]}
+    write_whole(rounds.folder / FILE, json.dumps(told, ensure_ascii=False, indent=1), "the list of rounds")
 
 
 def _back(path: Path, target: Path, extension: str) -> None:
