@@ -27,7 +27,8 @@ def test_what_was_there_stays_where_it_fails(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match=r"the file cannot be written \(No space left on device\).*: check the folder"):
+    said = r"the file cannot be written \(No space left on device\).*: check the folder"
+    with pytest.raises(OutputError, match=said):
         write_whole(path, "new", "the file")
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1

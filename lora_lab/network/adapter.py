@@ -136,6 +136,11 @@ class Adapter:
         self._apply()
         return self
 
+    def fits(self, *networks: nn.Module) -> bool:
+        """Are its sites still modules of these? Told by the first and the last: a host may have built them anew."""
+        ends = {id(site.anchor) for site in self.sites[:1] + self.sites[-1:]}
+        return ends <= {id(module) for network in networks for module in network.modules()}
+
     def rebind(self, sites: Iterable[Site]) -> None:
         """Take the same sites of a model whose modules were built anew.
 

@@ -48,15 +48,9 @@ class Adapters:
             sites = find_sites(*where, reach=WIDEST)
             adapter = Adapter.from_tensors(sites, files.read(path).tensors, file=path)
             self._held = (path, adapter)
-        elif not _on(adapter, model):
+        elif not adapter.fits(model.unet, *model.text_encoders):
             adapter.rebind(find_sites(*where, reach=WIDEST))
         return adapter.to(model.device)
-
-
-def _on(adapter: Adapter, model: LoadedModel) -> bool:
-    """Are its sites still this model's modules? A host may have built them anew."""
-    ends = {id(site.anchor) for site in adapter.sites[:1] + adapter.sites[-1:]}
-    return ends <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}
 
 
 @dataclass(frozen=True)

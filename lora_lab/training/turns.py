@@ -109,8 +109,7 @@ class Fit:
 
     def __call__(self, model: LoadedModel) -> None:
         """Look at the first and last site of each; find all of them again only when these are not the model's."""
-        ends = {id(site.anchor) for one in self._adapters for site in one.sites[:1] + one.sites[-1:]}
-        if ends <= {id(module) for root in (model.unet, *model.text_encoders) for module in root.modules()}:
+        if all(one.fits(model.unet, *model.text_encoders) for one in self._adapters):
             return
         where = (model.unet, model.text_encoders, model.info.family, model.layout)
         sites = [site for reach in (WIDEST, self._reach) for site in find_sites(*where, reach=reach)]
