@@ -222,7 +222,8 @@ def _loha(tensors: Tensors, base: Tensor | None) -> Tensor:
     if "hada_t1" in t:
         one = _tucker(t["hada_t1"], t["hada_w1_a"], t["hada_w1_b"])
         return scale * one * _tucker(t["hada_t2"], t["hada_w2_a"], t["hada_w2_b"])
-    return scale * (t["hada_w1_a"] @ t["hada_w1_b"].flatten(1)) * (t["hada_w2_a"] @ t["hada_w2_b"].flatten(1))
+    one = (scale * t["hada_w1_a"]) @ t["hada_w1_b"].flatten(1)
+    return one * (t["hada_w2_a"] @ t["hada_w2_b"].flatten(1))
 
 
 def _lokr(tensors: Tensors, base: Tensor | None) -> Tensor:

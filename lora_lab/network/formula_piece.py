@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from lora_lab.network import deltas
 from lora_lab.network.deltas import Kind
+from lora_lab.network.dense import Dense, add_dense
+from lora_lab.network.lean import keep, plain
 from lora_lab.network.piece import PLAIN, Piece, geometry, ratio
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
@@ -93,6 +95,18 @@ class FormulaPiece(Piece):
         if self.how.rank_dropout_scale and bool(keep.any()):
             keep = keep / keep.mean()
         return added * keep.view(-1, *[1] * (added.dim() - 1)), None if bias is None else bias * keep
+
+    def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
+        """See `Piece.add`: a dense change goes into the layer's own output, and is not kept, wherever it is the same
+        when it is made again."""
+        drawn = self.dropping and self.how.rank_dropout
+        in_parts = self.kind is Kind.LOKR and self._in_parts()
+        target = self._target(output, x)
+        if target is None or drawn or in_parts or self.site.kind == "norm" or not isinstance(strength, float):
+            return super().add(output, x, strength)
+        dense = Dense(self.change, strength, None if self.site.kind == "linear" else geometry(self.site))
+        changed = add_dense(target, x, dense, keep(x) if self.lean else plain(x), self.parameters)
+        return changed if target is output else output  # a view follows its base
 
     def delta(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """See `Piece.delta`."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from lora_lab.network.lean import Kept, again, keep
+from lora_lab.network.lean import Kept, again, keep, plain
 from lora_lab.network.piece import PLAIN, Geometry, Piece, geometry, per_sample, ratio
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
@@ -118,7 +118,8 @@ class LoraPiece(Piece):
 
     def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
         """See `Piece.add`: into the layer's own output, wherever autograd allows."""
-        target = self._target(output, x)
+        drops = self.dropping and (self.how.dropout or self.how.rank_dropout)
+        target = None if drops else self._target(output, x)
         if target is None:
             return super().add(output, x, strength)
         rows: Tensor | None = None
@@ -127,7 +128,7 @@ class LoraPiece(Piece):
             scale *= strength
         else:
             rows = per_sample(strength, x)
-        factors = (target, x, self.down, self.up, scale, rows, keep(x) if self.lean else Kept("itself", (x,)))
+        factors = (target, x, self.down, self.up, scale, rows, keep(x) if self.lean else plain(x))
         changed: Tensor
         if self.site.kind == "conv":
             changed = _AddToWideConv.apply(*factors, geometry(self.site))  # type: ignore[no-untyped-call]
@@ -135,23 +136,6 @@ class LoraPiece(Piece):
             function = _AddToLinear if self.site.kind == "linear" else _AddToConv
             changed = function.apply(*factors)  # type: ignore[no-untyped-call]
         return changed if target is output else output  # a view follows its base
-
-    def _target(self, output: Tensor, x: Tensor) -> Tensor | None:
-        """The tensor to add into: the output, or what it is a view of; None where only a new tensor is safe.
-
-        torch's linear computes in two dimensions and hands on a view of the result. To add into the view would make
-        autograd copy the whole gradient on the way back; to add into what it views costs nothing.
-        """
-        drops = self.dropping and (self.how.dropout or self.how.rank_dropout)
-        if not self.alone or drops or not output.is_contiguous() or not x.is_contiguous():
-            return None
-        if output.is_inference() and not torch.is_inference_mode_enabled():
-            return None
-        if not output._is_view():
-            return output
-        base = output._base
-        whole = base is not None and base.numel() == output.numel() and base.is_contiguous()
-        return base if whole else None
 
 
 class _AddToLinear(torch.autograd.Function):

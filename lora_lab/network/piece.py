@@ -74,6 +74,22 @@ class Piece(ABC):
         delta = self.delta(x, output.dtype)
         return output + (delta * strength if isinstance(strength, float) else delta * per_sample(strength, delta))
 
+    def _target(self, output: Tensor, x: Tensor) -> Tensor | None:
+        """The tensor to add into: the output, or what it is a view of; None where only a new tensor is safe.
+
+        torch's linear computes in two dimensions and hands on a view of the result. To add into the view would make
+        autograd copy the whole gradient on the way back; to add into what it views costs nothing.
+        """
+        if not self.alone or not output.is_contiguous() or not x.is_contiguous():
+            return None
+        if output.is_inference() and not torch.is_inference_mode_enabled():
+            return None
+        if not output._is_view():
+            return output
+        base = output._base
+        whole = base is not None and base.numel() == output.numel() and base.is_contiguous()
+        return base if whole else None
+
     def hook(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
         """The forward hook on the site's module. Off costs this one branch."""
         strength = self.strength
