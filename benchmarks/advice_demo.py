@@ -1,6 +1,7 @@
 """On the demo world: what is recommended, beside kohya's defaults and the guide's two scripts, at equal steps.
 
     python -m benchmarks.advice_demo [--kinds character style] [--rows recommended ...] [--seeds 1 2 3] [--out FILE]
+        [--steps 300] [--batch 6] [--pictures 16]
 
 All rates are multiplied by one factor, since the narrow demo checkpoint learns at twenty times a real one's rates
 (docs/demo.md); ``--measure`` runs the recommended AdamW settings at several factors, so that the factor is a measured
@@ -17,6 +18,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from lora_lab.workflow.demo import SETTINGS, adapter_of, concept_score, generate
 FACTOR = 20.0
 STEPS = 300
 PICTURES = 16
+"""With the trigger, and as many without it."""
 FACTORS = (5.0, 10.0, 20.0, 40.0)
 Planned = tuple[Making, tuple[str, Mapping[str, Any]], int]
 """Kind, row with its settings, seed."""
@@ -46,7 +49,7 @@ KOHYA: Mapping[str, Any] = {
 """What kohya's script takes when nothing is said, its rate as it is: the default is what beginners run into."""
 RATES = ("learning_rate", "unet_lr", "text_encoder_lr")
 FIXED = (
-    "resolution", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "train_batch_size", "clip_skip",
+    "resolution", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "clip_skip",
 )  # fmt: skip
 """The demo's own, the same for every row; so are steps and pictures."""
 TONES = ((28, 40, 112), (112, 146, 204), (252, 240, 208))
@@ -86,11 +89,26 @@ def scaled(values: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return {**values, **more, **plain}
 
 
-def run_row(host: Host, folder: Path, planned: Planned, steps: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Bench:
+    """Where rows are run, and with how much."""
+
+    host: Host
+    folder: Path
+    steps: int
+    batch: int
+    pictures: int
+    bare: dict[str, list[Image.Image]] = field(default_factory=dict)
+    """Prompt -> what the bare checkpoint makes of it, made once."""
+
+
+def run_row(bench: Bench, planned: Planned) -> dict[str, Any]:
     """One run and its figures."""
     kind, (name, settings), seed = planned
+    folder, host = bench.folder, bench.host
     values = {
-        **settings, **{key: SETTINGS[key] for key in FIXED}, "max_train_epochs": None, "max_train_steps": steps,
+        **settings, **{key: SETTINGS[key] for key in FIXED}, "max_train_epochs": None, "max_train_steps": bench.steps,
+        "train_batch_size": bench.batch,
         "seed": seed, "train_data_dir": str(folder / kind), "validation_data_dir": str(folder / f"{kind}_validation"),
         "validation_split": 0, "save_every_n_epochs": None, "output_dir": str(folder / "out"), "flip_aug": False,
         "color_aug": False, "output_name": f"{kind}_{name.replace(' ', '_').replace(chr(39), '')}_{seed}",
@@ -101,19 +119,22 @@ def run_row(host: Host, folder: Path, planned: Planned, steps: int) -> dict[str,
     if ended is None or ended.lora is None or run.error is not None:
         return {**told, "error": str(run.error)}
     return {
-        **told, **figures(host, kind, ended.lora), "held_out": ended.val_loss_last, "seconds": round(ended.seconds),
+        **told, **figures(bench, kind, ended.lora), "held_out": ended.val_loss_last, "seconds": round(ended.seconds),
     }  # fmt: skip
 
 
-def figures(host: Host, kind: Making, lora: Path) -> dict[str, float]:
+def figures(bench: Bench, kind: Making, lora: Path) -> dict[str, float]:
     """The concept's score, and the leakage: change of pictures without the trigger, in parts of those with it."""
     trigger = world.CHARACTER if kind == "character" else f"{world.STYLE}, {PLAIN}"
-    with host.lease("pictures") as model:
-        before = [generate(model, [prompt] * PICTURES) for prompt in (trigger, PLAIN)]
+    prompts = (trigger, PLAIN)
+    with bench.host.lease("pictures") as model:
+        for prompt in prompts:
+            if prompt not in bench.bare:
+                bench.bare[prompt] = generate(model, [prompt] * bench.pictures)
         with adapter_of(model, lora).attached():
-            after = [generate(model, [prompt] * PICTURES) for prompt in (trigger, PLAIN)]
+            after = [generate(model, [prompt] * bench.pictures) for prompt in prompts]
     concept = concept_score(after[0]) if kind == "character" else few_colours(after[0])
-    called, plain = (change(a, b) for a, b in zip(before, after, strict=True))
+    called, plain = (change(a, b) for a, b in zip([bench.bare[p] for p in prompts], after, strict=True))
     return {"concept": round(concept, 3), "leakage": round(plain / max(called, 1e-6), 3)}
 
 
@@ -140,6 +161,8 @@ def main() -> int:
     options.add_argument("--rows", nargs="+", choices=list(rows("character", 1)), default=list(rows("character", 1)))
     options.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options.add_argument("--steps", type=int, default=STEPS, help="of each run (default 300)")
+    options.add_argument("--batch", type=int, default=SETTINGS["train_batch_size"], help="pictures of a step")
+    options.add_argument("--pictures", type=int, default=PICTURES, help="of each prompt (default 16)")
     options.add_argument("--factor", type=float, default=FACTOR, help="of all rates (default 20)")
     options.add_argument("--measure", action="store_true", help="find the factor: held-out loss at several")
     options.add_argument("--out", type=Path, default=Path("advice_demo.jsonl"), help="where lines are kept")
@@ -152,10 +175,11 @@ def main() -> int:
         folder = Path(name)
         assets.write_dataset(folder)
         host = standalone_host(data_dir=folder / "data")
+        bench = Bench(host, folder, asked.steps, asked.batch, asked.pictures)
         for planned in plan(asked):
             if (planned[0], planned[1][0], planned[2]) in known:
                 continue
-            found = run_row(host, folder, planned, asked.steps)
+            found = run_row(bench, planned)
             failed |= "error" in found
             with asked.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")

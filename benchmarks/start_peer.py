@@ -34,7 +34,7 @@ SIDE = 256
 
 def write_checkpoint(path: Path) -> None:
     """Random weights in the original layout, in half precision (2.1 GB)."""
-    from ldm.models.autoencoder import AutoencoderKL  # type: ignore[import-not-found]
+    from ldm.modules.diffusionmodules.model import Decoder, Encoder  # type: ignore[import-not-found]
     from ldm.modules.diffusionmodules.openaimodel import UNetModel  # type: ignore[import-not-found]
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -46,7 +46,10 @@ def write_checkpoint(path: Path) -> None:
         )  # fmt: skip
         size = {"double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128}
         size |= {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
-        vae = AutoencoderKL(ddconfig=size, lossconfig={"target": "torch.nn.Identity"}, embed_dim=4)
+        parts = {"encoder": Encoder(**size), "decoder": Decoder(**size)}
+        vae = torch.nn.ModuleDict(
+            {**parts, "quant_conv": torch.nn.Conv2d(8, 8, 1), "post_quant_conv": torch.nn.Conv2d(4, 4, 1)}
+        )
         text = CLIPTextModel(CLIPTextConfig(**text_config()))
     state: dict[str, torch.Tensor] = {}
     g = torch.Generator().manual_seed(0)

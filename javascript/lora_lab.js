@@ -61,6 +61,12 @@
         return Array.from(fields, (f) => f.type === "checkbox" ? f.checked : f.value).join("\u0000");
     }
 
+    // A button keeps the focus after a click, and what it has changed is to be planned at once.
+    function typing(form) {
+        const active = document.activeElement;
+        return active && form.contains(active) && active.matches("input, textarea");
+    }
+
     function replan() {
         const text = formText();
         if (planned === null) planned = text; // the form as it comes, before anything was typed or sent to it
@@ -153,6 +159,6 @@
         ask();
         refreshCards();
         const form = byId("lora_lab_train_form");
-        if (form && !form.contains(document.activeElement)) replan();
+        if (form && !typing(form)) replan();
     }, TICK);
 })();

@@ -20,6 +20,7 @@ from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields, build_fields, hints
 from lora_lab.ui.words import count, tag
+from lora_lab.workflow.advice import first_settings
 from lora_lab.workflow.project_folder import project_folder
 from lora_lab.workflow.tasks import Task, tasks
 
@@ -59,12 +60,13 @@ class DatasetWidgets:
 
 def build(context: UiContext) -> DatasetWidgets:
     """Layout."""
+    start = first_settings(context.host.current())
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=5, min_width=320, elem_id="lora_lab_dataset_form"):
-            folders = build_fields("dataset", FOLDERS)
-            sizes = build_fields("dataset", SIZES)
+            folders = build_fields("dataset", FOLDERS, start=start)
+            sizes = build_fields("dataset", SIZES, start=start)
             with gr.Accordion("Buckets", open=False, elem_id="lora_lab_dataset_more"):
-                buckets = build_fields("dataset", BUCKETS)
+                buckets = build_fields("dataset", BUCKETS, start=start)
             with gr.Row(elem_classes=["lora-lab-actions"]):
                 check = gr.Button("Check", variant="primary", elem_id="lora_lab_dataset_check")
                 use = gr.Button("Use for training", interactive=False, elem_id="lora_lab_dataset_use")

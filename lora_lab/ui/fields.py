@@ -41,19 +41,23 @@ class Fields:
         return {self.widgets[n]: to_widget(TrainSettings.spec(n), getattr(settings, n)) for n in names}
 
 
-def build_fields(panel: str, names: Sequence[str], columns: int = 3) -> Fields:
+def build_fields(
+    panel: str, names: Sequence[str], columns: int = 3, *, start: TrainSettings | None = None
+) -> Fields:
     """Widgets for these settings, `columns` in a row; switches and long texts keep rows of their own.
 
     Args:
         panel: for the elem_ids, ``lora_lab_<panel>_<setting>``.
         names: settings in the order of the form.
         columns: at full width; a narrow window wraps them (style.css).
+        start: what they begin with; None for the defaults.
     """
+    begin = start or TrainSettings()
     widgets: dict[str, Any] = {}
     specs = [TrainSettings.spec(name) for name in names]
     for row in rows(specs, columns):
         with gr.Row(elem_classes=["lora-lab-row", f"lora-lab-{shape(row[0])}"]):
-            widgets |= {spec.name: widget(panel, spec) for spec in row}
+            widgets |= {spec.name: widget(panel, spec, getattr(begin, spec.name)) for spec in row}
     return Fields(widgets)
 
 
@@ -73,7 +77,7 @@ def rows(specs: Sequence[FieldSpec], columns: int) -> list[list[FieldSpec]]:
     return found
 
 
-def widget(panel: str, spec: FieldSpec) -> Any:  # noqa: ANN401 - a gradio component
+def widget(panel: str, spec: FieldSpec, value: Any) -> Any:  # noqa: ANN401 - a gradio component
     """The widget of one setting.
 
     Numbers are typed into text boxes: an empty one has a meaning of its own, 1e-4 stays 1e-4, and a wrong one is told
@@ -82,7 +86,7 @@ def widget(panel: str, spec: FieldSpec) -> Any:  # noqa: ANN401 - a gradio compo
     given = {
         "label": spec.name,
         "info": spec.help,
-        "value": to_widget(spec, spec.default),
+        "value": to_widget(spec, value),
         "elem_id": f"lora_lab_{panel}_{spec.name}",
         "elem_classes": ["lora-lab-field", f"lora-lab-kind-{spec.kind}"],
         "interactive": True,

@@ -240,14 +240,18 @@ def suggestions(one: Opened) -> list[Suggestion]:
 def looked_at(one: Opened) -> Captions:
     """The captions as suggestions look at them."""
     captions = list(one.project.captions.values())
-    concepts = tuple(concept_name(caption.concept) for caption in captions)
+    root = one.project.root.name
+    concepts = tuple(concept_name(caption.concept) or root for caption in captions)
+    known = triggers(captions, concepts)
+    if any(not caption.concept for caption in captions) and not _is_a_tag(root, captions):
+        known[root] = ()  # a folder that is no concept's is called what it may be called
     scores = one.scores
     if scores is not None:
         places = [one.row(caption) for caption in captions]
         scores = scores.take([p for p in places if p is not None]) if None not in places else None
     return Captions(
         files=tuple(caption.file for caption in captions), tags=tuple(caption.tags for caption in captions),
-        concepts=concepts, triggers=triggers(captions, concepts), scores=scores, threshold=one.threshold,
+        concepts=concepts, triggers=known, scores=scores, threshold=one.threshold,
         tokens=one.project.counter,
     )  # fmt: skip
 
@@ -256,6 +260,10 @@ def concept_name(folder: str) -> str:
     """``10_mika dress`` to ``mika dress``."""
     found = parse_name(folder.rpartition("/")[2])
     return found[1] if found else folder
+
+
+def _is_a_tag(name: str, captions: Sequence[Caption]) -> bool:
+    return any(names.key(name) == names.key(word) for caption in captions for word in caption.tags)
 
 
 def triggers(captions: Sequence[Caption], concepts: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from lora_lab.testing.cells import GridPlan, Look, Weights
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.tools_files import HostFiles
+from lora_lab.workflow.advice import first_settings
 
 PRESETS, ALONE, WITHOUT, VALUES = "presets", "single blocks", "each block left out", "blocks times values"
 LAYERS, STRENGTHS, APART = "groups of layers", "strengths", "text encoder against UNet"
@@ -89,15 +90,15 @@ def build(context: UiContext) -> GridForm:
             blocks = gr.Textbox("", label="blocks", info=info, elem_id="lora_lab_test_blocks")
             info = "of blocks or strengths, with commas"
             values = gr.Textbox("0, 0.5, 1", label="values", info=info, elem_id="lora_lab_test_values")
-    numbers, sampler, large = _look()
+    numbers, sampler, large = _look(first_settings(context.host.current()).resolution)
     return GridForm(
         lora, others, prompts, kept, keep, seeds, mode, presets, lists, blocks, values, numbers, sampler, negative,
         large,
     )  # fmt: skip
 
 
-def _look() -> tuple[dict[str, gr.Number], gr.Dropdown, gr.Checkbox]:
-    usual = Look()
+def _look(size: tuple[int, int]) -> tuple[dict[str, gr.Number], gr.Dropdown, gr.Checkbox]:
+    usual = replace(Look(), width=size[0], height=size[1])
     about: dict[str, tuple[float, int, str]] = {
         "width": (usual.width, 0, ""), "height": (usual.height, 0, ""), "steps": (usual.steps, 0, ""),
         "cfg_scale": (usual.cfg_scale, 1, ""), "batch": (8, 0, "pictures in one call"),

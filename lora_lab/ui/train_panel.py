@@ -39,6 +39,7 @@ from lora_lab.ui.fields import Fields, build_fields, hints
 from lora_lab.ui.live import Seen, View
 from lora_lab.ui.trigger import trigger_of
 from lora_lab.ui.words import esc, tag
+from lora_lab.workflow.advice import first_settings
 
 TITLE = "Train"
 
@@ -102,7 +103,7 @@ def build(context: UiContext) -> TrainWidgets:
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
             asked = advice_part.build(context)
-            fields = _build_form()
+            fields = _build_form(first_settings(context.host.current()))
             files = train_files.build()
             kept = presets_part.build(context)
             files.told.render()
@@ -133,15 +134,15 @@ def build(context: UiContext) -> TrainWidgets:
     )  # fmt: skip
 
 
-def _build_form() -> Fields:
+def _build_form(start: TrainSettings) -> Fields:
     """The first settings in sight, the rest folded by group."""
-    widgets: dict[str, Any] = dict(build_fields("train", FIRST).widgets)
+    widgets: dict[str, Any] = dict(build_fields("train", FIRST, start=start).widgets)
     for group, heading in GROUPS.items():
         names = [s.name for s in TrainSettings.specs() if s.group == group and s.name not in FIRST]
         with gr.Accordion(heading, open=False, elem_id=f"lora_lab_train_group_{group}"):
             if group == "blocks":
                 gr.HTML(blocks_panel.panel(), elem_id="lora_lab_train_blocks")
-            widgets |= build_fields("train", names).widgets
+            widgets |= build_fields("train", names, start=start).widgets
     return Fields(widgets)
 
 

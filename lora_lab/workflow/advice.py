@@ -16,6 +16,7 @@ from lora_lab.errors import OutputError
 from lora_lab.families import Family
 from lora_lab.guide.answers import Answers, knows_by_name
 from lora_lab.guide.facts import Concept, Course, Facts, Length, Rate
+from lora_lab.guide.recommend import recommend
 from lora_lab.guide.rules import findings
 from lora_lab.guide.rules.base import Finding
 from lora_lab.training.learning.optimizer_kinds import kind_of, parse_args
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lora_lab.host.base import CheckpointInfo, Host
 
 Counting = Callable[[str], int]
+SIZES = ("resolution", "min_bucket_reso", "max_bucket_reso")
 SILENCED = "silenced.json"
 """Of our data folder: rules that the person does not want to hear."""
 
@@ -82,6 +84,16 @@ def has_8bit() -> bool:
 def unusual_resolution(info: CheckpointInfo | None) -> int | None:
     """Pixels that a checkpoint was made for, where they are not its family's: the demo checkpoint's."""
     return world.PICTURE_SIZE if info is not None and info.name == assets.checkpoint_path().name else None
+
+
+def first_settings(info: CheckpointInfo | None) -> TrainSettings:
+    """What a form begins with: the defaults, and the sizes of a checkpoint that was not made for the defaults' 512."""
+    family = info.family if info else Family.SD1
+    answers = Answers(family=family, resolution=unusual_resolution(info))
+    found = recommend(answers).settings
+    if found["resolution"] == 512:
+        return TrainSettings()
+    return TrainSettings.from_mapping({name: found[name] for name in SIZES})
 
 
 def advise(
@@ -146,13 +158,20 @@ def _concept(subset: Subset, counter: Counting | None) -> Concept:
     comma = subset.options.caption_separator
     captions = [split_tags(first_line(p.caption), comma) for p in subset.pictures if p.has_caption]
     firsts = Counter(tags[0] for tags in captions if tags)
+    named = next((tag for tags in captions for tag in tags if _plain(tag) == _plain(subset.name)), "")
     trigger, count = firsts.most_common(1)[0] if firsts else ("", 0)
-    tags = Counter(tag.replace("_", " ").lower() for caption in captions for tag in set(caption))
+    if named:  # a folder is named after its trigger, as kohya's are, wherever the tag stands
+        trigger, count = named, sum(n for tag, n in firsts.items() if _plain(tag) == _plain(named))
+    tags = Counter(_plain(tag) for caption in captions for tag in set(caption))
     return Concept(
         name=subset.name, pictures=len(subset.pictures), repeats=subset.repeats, captioned=len(captions),
         trigger=trigger, trigger_share=count / len(captions) if captions else 0.0,
         trigger_tokens=counter(trigger) if counter and trigger else None, tags=dict(tags),
     )  # fmt: skip
+
+
+def _plain(tag: str) -> str:
+    return tag.replace("_", " ").lower()
 
 
 def _tokens(subsets: list[Subset], room: int, counter: Counting | None) -> tuple[int, int]:

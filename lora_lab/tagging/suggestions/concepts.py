@@ -14,9 +14,9 @@ SHARED = 0.7
 
 
 def missing_trigger(captions: Captions) -> Iterator[Suggestion]:
-    """Captions that do not begin with their concept's trigger; for a concept without one, the folder's name."""
+    """Captions that do not begin with their concept's trigger; where nothing is said of it, with the concept's name."""
     for concept, members in captions.members.items():
-        triggers = captions.triggers.get(concept) or ((concept,) if concept.strip() else ())
+        triggers = captions.triggers.get(concept, (concept,) if concept.strip() else ())
         wanted = tuple(map(names.key, triggers))
         lacking = [i for i in members if captions.keys[i][: len(wanted)] != wanted]
         if not wanted or not lacking:
