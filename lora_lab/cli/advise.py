@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", choices=("sd1", "sd2", "sdxl"), help="of the checkpoint (default sd1)")
     parser.add_argument("--vram", type=float, metavar="GB", help="of the card (default: asked of the card; 0 is a CPU)")
     parser.add_argument("--resolution", type=int, metavar="PIXELS", help="of an unusual checkpoint")
+    parser.add_argument("--seen", metavar="WHAT", help="what the last bake shows; --seen list names all")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="with --seen: the settings of that bake")
     parser.add_argument("--base", metavar="NAME", help="one of the guide's own settings: --base list names them")
     parser.add_argument("--name", metavar="NAME", help="of the LoRA, for --write (default: the only concept's)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="a settings file (TOML or JSON) that trains")
@@ -58,6 +60,8 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
 
     if args.base:
         return _base(args, output)
+    if args.seen:
+        return _seen(args, output)
     report = _scan(args.folder)
     answers = _answers(args, report, output)
     found = recommend(answers, _repeats(report))
@@ -70,6 +74,27 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     if args.write:
         values["out"] = str(_write(settings, args, output))
     return values
+
+
+def _seen(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+    """What a symptom of the last bake means for the next one."""
+    from lora_lab.guide.diagnosis import SYMPTOMS
+    from lora_lab.training.settings import TrainSettings, settings_file
+    from lora_lab.workflow.advice import next_bake
+
+    if args.seen == "list":
+        for symptom in SYMPTOMS:
+            output.line(f"{symptom.id:15} {symptom.seen}")
+        return {"symptoms": {symptom.id: symptom.seen for symptom in SYMPTOMS}}
+    settings = settings_file.read(args.settings).settings if args.settings else TrainSettings()
+    found, changes = next_bake(settings, args.seen)
+    output.line(f"{found.seen}: {found.means} ({found.source})")
+    for name, value in changes.items():
+        output.line(f"set {name} = {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    if found.by_hand:
+        output.line(f"by hand: {found.by_hand}")
+    told = {"id": found.id, "seen": found.seen, "means": found.means, "source": str(found.source)}
+    return {"symptom": told, "changes": changes, "by_hand": found.by_hand}
 
 
 def _tell(found: Recommendation, output: Output) -> None:

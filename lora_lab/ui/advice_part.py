@@ -217,7 +217,7 @@ def said(
         given: answers, where there are any.
         context: of the tab.
     """
-    known = advice.around(context.host, asked.from_values(given) if given else None)
+    known = advice.around(context.host, asked.from_values(given) if given else None, settings)
     return advice.advise(settings, report, known, advice.silenced(context.host.paths().data_dir))
 
 

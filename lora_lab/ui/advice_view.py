@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_lab.guide import dampening
 from lora_lab.guide.arithmetic import Numbers, changes
+from lora_lab.guide.diagnosis import Symptom
 from lora_lab.guide.glossary import WORDS, Word
 from lora_lab.guide.loss import NEVER, Remark
 from lora_lab.guide.recommend import Recommendation
@@ -73,6 +74,15 @@ def _sentence(text: str) -> str:
     """With a full stop, and a capital unless it begins with the name of a setting."""
     name = "_" in text.split(" ", 1)[0]
     return (text if name else text[:1].upper() + text[1:]) + "."
+
+
+def symptom(found: Symptom, changes: Mapping[str, Any]) -> str:
+    """What pictures show, what it means, and a button with the changes for the next bake."""
+    means = esc(_sentence(found.means)) + " " + tag("span", esc(f"({found.source})"), "lora-lab-muted lora-lab-small")
+    hand = tag("p", esc(_sentence(found.by_hand))) if found.by_hand else ""
+    said = ", ".join(f"{name} {_shown(value)}" for name, value in changes.items())
+    button = _button(f"set {said}", "set", {"changes": dict(changes)}) if changes else ""
+    return tag("div", tag("p", means) + hand + tag("div", button, "lora-lab-advice-buttons"), "lora-lab-advice")
 
 
 def recommendation(found: Recommendation) -> str:

@@ -28,6 +28,7 @@ from lora_lab.ui import (
     presets_part,
     run_view,
     schedule_view,
+    symptoms_part,
     train_files,
     words,
 )
@@ -75,6 +76,7 @@ class TrainWidgets:
 
     fields: Fields
     advice: advice_part.AdviceWidgets
+    symptoms: symptoms_part.SymptomWidgets
     files: train_files.FileWidgets
     presets: presets_part.PresetWidgets
     plan: gr.HTML
@@ -103,6 +105,7 @@ def build(context: UiContext) -> TrainWidgets:
     with gr.Row(elem_classes=["lora-lab-columns"]):
         with gr.Column(scale=6, min_width=320, elem_id="lora_lab_train_form"):
             asked = advice_part.build(context)
+            symptoms = symptoms_part.build()
             fields = _build_form(first_settings(context.host.current()))
             files = train_files.build()
             kept = presets_part.build(context)
@@ -129,8 +132,8 @@ def build(context: UiContext) -> TrainWidgets:
     with gr.Accordion("Words, and what slows learning", open=False, elem_id="lora_lab_words"):
         gr.HTML(advice_view.glossary())
     return TrainWidgets(
-        fields, asked, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes, cancel, more,
-        chosen,
+        fields, asked, symptoms, files, kept, plan, replan, start, stop, again, card, previews, snapshots, notes,
+        cancel, more, chosen,
     )  # fmt: skip
 
 
@@ -158,6 +161,7 @@ def wire(w: TrainWidgets, context: UiContext) -> None:
     on(w.cancel.click, partial(cancel, w=w, context=context), {w.chosen}, [w.card], context, quiet=True, js=which)
     train_files.wire(w.files, w.fields, context)
     advice_part.wire(w.advice, w.fields, w.plan, context)
+    symptoms_part.wire(w.symptoms, w.fields, context)
     presets_part.wire(w.presets, w.fields, w.files.told, context)
     measure_part.wire(w.more, w.fields, context)
 

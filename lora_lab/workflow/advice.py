@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_lab.dataset.captions import first_line, split_tags
 from lora_lab.dataset.scan import ScanReport, epoch_items
 from lora_lab.demo import assets, world
-from lora_lab.errors import OutputError
+from lora_lab.errors import OutputError, SettingsError
 from lora_lab.families import Family
 from lora_lab.guide.answers import Answers, knows_by_name
+from lora_lab.guide.diagnosis import BY_ID, Symptom
 from lora_lab.guide.facts import Concept, Course, Facts, Length, Rate
 from lora_lab.guide.recommend import recommend
 from lora_lab.guide.rules import findings
@@ -23,6 +24,8 @@ from lora_lab.training.learning.optimizer_kinds import kind_of, parse_args
 from lora_lab.training.plan import Plan, groups_of, make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.status import RunStatus
+from lora_lab.workflow.compare_runs import bad_bakes
+from lora_lab.workflow.project_folder import project_folder
 
 if TYPE_CHECKING:
     from lora_lab.dataset.folders import Subset
@@ -45,11 +48,22 @@ class Around:
     """GB of the card; 0 for a CPU."""
     answers: Answers | None = None
     course: Course = Course()
+    same_seed_bakes: int = 0
+    """See `Facts`."""
 
 
-def around(host: Host, answers: Answers | None = None) -> Around:
-    """What a host tells of itself, without loading anything."""
-    return Around(host.current(), host.token_counter(), card_memory(), answers)
+def around(host: Host, answers: Answers | None = None, settings: TrainSettings | None = None) -> Around:
+    """What a host tells of itself, without loading anything; and of earlier runs with these pictures and this seed.
+
+    Raises:
+        SettingsError: what is known of the project's runs is damaged.
+    """
+    paths = host.paths()
+    bakes = 0
+    if settings is not None and settings.train_data_dir:
+        project = project_folder(Path(settings.train_data_dir), paths.data_dir)
+        bakes = bad_bakes(settings, paths.data_dir / "runs", project)
+    return Around(host.current(), host.token_counter(), card_memory(), answers, same_seed_bakes=bakes)
 
 
 def card_memory() -> float | None:
@@ -125,7 +139,7 @@ def facts_of(settings: TrainSettings, report: ScanReport | None, known: Around) 
         knows=knows_by_name(name) or (None if known.answers is None else known.answers.knows),
         adaptive=kind.adaptive, relative=kind.relative(parse_args(settings.optimizer_args)),
         rates=tuple(Rate(group.name, group.learning_rate) for group in groups_of(settings)),
-        answers=known.answers, vram=known.vram, course=known.course,
+        answers=known.answers, vram=known.vram, course=known.course, same_seed_bakes=known.same_seed_bakes,
     )  # fmt: skip
     return facts if report is None or not report.items else _with_pictures(facts, settings, report, known)
 
@@ -180,6 +194,22 @@ def _tokens(subsets: list[Subset], room: int, counter: Counting | None) -> tuple
         return 0, 0
     counts = [counter(first_line(p.caption)) for subset in subsets for p in subset.pictures]
     return sum(count > room for count in counts), max(counts, default=0)
+
+
+def next_bake(settings: TrainSettings, seen: str) -> tuple[Symptom, dict[str, Any]]:
+    """What a symptom means, and the settings to change for the next bake; none where only pictures or tags help.
+
+    Args:
+        settings: of the bake that shows it.
+        seen: the symptom's id.
+
+    Raises:
+        SettingsError: there is no such symptom, or no such optimizer.
+    """
+    symptom = BY_ID.get(seen)
+    if symptom is None:
+        raise SettingsError(f"'{seen}' is no symptom", remedy=f"one of: {', '.join(BY_ID)}")
+    return symptom, symptom.change(settings.to_mapping(), kind_of(settings.optimizer_type).adaptive)
 
 
 def course_of(status: RunStatus) -> Course:

@@ -9,15 +9,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_lab.errors import LoraLabError, SettingsError
 from lora_lab.whole_file import write_whole
 from lora_lab.workflow.run_list import ListedRun, list_runs
 
+if TYPE_CHECKING:
+    from lora_lab.training.settings import TrainSettings
+
 FILE = "runs.json"
 """In the project's folder."""
 MOST_STARS = 5
+GOOD_STARS = 3
+GOOD_CONCEPT = 0.6
+"""From these on a run is a good one."""
 NOT_COMPARED = frozenset({"output_name", "output_dir", "logging_dir", "training_comment", "sample_prompts"})
 """Settings that change nothing of what is learnt."""
 
@@ -112,6 +118,24 @@ def rank(runs: Sequence[ComparedRun]) -> list[tuple[ComparedRun, float]]:
             places[i] += weight * place
     order = sorted(range(len(runs)), key=lambda i: (places[i], -i))
     return [(runs[i], places[i] / weights if weights else 0.0) for i in order]
+
+
+def bad_bakes(settings: TrainSettings, runs: Path, project: Path) -> int:
+    """Runs of these pictures with this seed that were judged, by stars or by a score, if none of them was good; else 0.
+
+    Raises:
+        SettingsError: the project's file is damaged.
+    """
+    if settings.seed is None or not settings.train_data_dir:
+        return 0
+    found = runs_of(Path(settings.train_data_dir), runs, project)
+    same = [one for one in found if one.settings.get("seed") == settings.seed and (one.stars or one.score)]
+    return 0 if any(_is_good(one) for one in same) else len(same)
+
+
+def _is_good(one: ComparedRun) -> bool:
+    """By the person's stars if there are any: they are what was seen."""
+    return one.stars >= GOOD_STARS if one.stars else one.score is not None and one.score.concept >= GOOD_CONCEPT
 
 
 def _given(numbers: Sequence[float | None]) -> list[float]:

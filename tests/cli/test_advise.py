@@ -134,3 +134,22 @@ def test_explain_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = call(capsys, "explain", "network_dimm")
     assert status == 2
     assert "network_dim" in err
+
+
+def test_what_the_last_bake_shows_says_what_to_change(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "mika.toml"
+    settings_file.write(TrainSettings(unet_lr=2e-4, text_encoder_lr=1e-4, max_train_epochs=10), file)
+    status, out, _ = call(capsys, "advise", "--seen", "overfit-always", "--settings", file, "--json")
+    assert status == 0
+    told = json.loads(out.splitlines()[-1])
+    assert told["changes"] == {"unet_lr": 1e-4, "text_encoder_lr": 5e-5}
+    status, out, _ = call(capsys, "advise", "--seen", "overfit", "--settings", file)
+    assert status == 0
+    assert "set max_train_epochs = 7" in out
+    assert "by hand: first try the snapshots" in out
+    status, out, _ = call(capsys, "advise", "--seen", "list")
+    assert status == 0
+    assert out.count("\n") >= 16
+    status, _, error = call(capsys, "advise", "--seen", "ugly")
+    assert status == 2
+    assert "'ugly' is no symptom" in error

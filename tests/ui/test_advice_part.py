@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_lab.guide.arithmetic import Numbers
+from lora_lab.guide.diagnosis import SYMPTOMS
 from lora_lab.guide.difficulty import TABLE
 from lora_lab.guide.glossary import WORDS, find
-from lora_lab.training.settings import TrainSettings
-from lora_lab.ui import advice_part, advice_view, train_panel
+from lora_lab.training.settings import TrainSettings, settings_file
+from lora_lab.ui import advice_part, advice_view, symptoms_part, train_panel
 from lora_lab.ui.svg import step_chain
+from lora_lab.workflow import compare_runs
+from lora_lab.workflow.project_folder import project_folder
 from tests.ui.shown import SMALL, Tab
 
 
@@ -115,3 +119,32 @@ def test_a_button_that_says_nothing_does_nothing(shown: Tab, pictures: Path, tex
             advice_part.press(values, w.advice, w.fields, w.plan, shown.context)
     else:
         assert advice_part.press(values, w.advice, w.fields, w.plan, shown.context) == {}
+
+
+def test_what_pictures_show_has_a_button_for_the_next_bake(shown: Tab, pictures: Path) -> None:
+    w = shown.panels.train
+    for symptom in SYMPTOMS:
+        values = form(shown, pictures, network_dim="8") | {w.symptoms.seen: symptom.seen}
+        html = str(symptoms_part.answer(values, w.symptoms, w.fields)[w.symptoms.told])
+        assert symptom.means[1:] in unescape(html)
+        changes = symptom.change(TrainSettings.from_mapping(w.fields.raw(values)).to_mapping(), False)
+        assert ("data-advice" in html) == bool(changes)
+        if changes:
+            asked = json.loads(unescape(html.split('data-advice="')[1].split('"')[0]))
+            after = values | press(shown, values, **asked)
+            read = TrainSettings.from_mapping(w.fields.raw(after))
+            assert all(getattr(read, name) == getattr(TrainSettings.from_mapping(changes), name) for name in changes)
+    values = form(shown, pictures) | {w.symptoms.seen: symptoms_part.NOTHING}
+    assert symptoms_part.answer(values, w.symptoms, w.fields) == {w.symptoms.told: ""}
+
+
+def test_a_seed_that_never_gave_a_good_bake_is_spoken_of(shown: Tab, pictures: Path) -> None:
+    data = shown.context.host.paths().data_dir
+    for number in range(3):
+        folder = data / "runs" / f"{number}-mika"
+        folder.mkdir(parents=True)
+        settings_file.write(TrainSettings(train_data_dir=str(pictures), seed=7), folder / "settings.json")
+        (folder / "events.jsonl").write_text(json.dumps({"event": "RunEnded", "reason": "finished", "step": 9}) + "\n")
+        compare_runs.keep(project_folder(pictures, data), folder.name, stars=1)
+    assert 'data-rule="bad-seed"' in plan(shown, form(shown, pictures, seed="7"))
+    assert 'data-rule="bad-seed"' not in plan(shown, form(shown, pictures, seed="8"))

@@ -10,7 +10,7 @@ import pytest
 from lora_lab.errors import SettingsError
 from lora_lab.training.settings import TrainSettings, settings_file
 from lora_lab.workflow import compare_runs
-from lora_lab.workflow.compare_runs import ComparedRun, Score, differences, keep, next_step, rank, runs_of
+from lora_lab.workflow.compare_runs import ComparedRun, Score, bad_bakes, differences, keep, next_step, rank, runs_of
 from lora_lab.workflow.run_list import ListedRun
 
 
@@ -115,3 +115,18 @@ def test_a_score_on_the_demo(tmp_path: Path) -> None:
     assert 0 <= found.concept < 0.5
     assert found.flexibility is not None
     assert heard[-1] == 16
+
+
+def test_a_seed_is_bad_where_bakes_were_judged_and_none_was_good(runs: Path) -> None:
+    project, settings = runs / "project", TrainSettings(train_data_dir=str(runs / "set"), seed=7)
+    for number in range(4):
+        write_run(runs / "runs", f"{5 + number}-seven", runs / "set", 0.1, seed=7)
+    assert bad_bakes(settings, runs / "runs", project) == 0, "nobody has judged them"
+    keep(project, "5-seven", stars=1)
+    keep(project, "6-seven", stars=2, score=Score(0.9, 0.1))
+    keep(project, "7-seven", score=Score(0.3, 0.1))
+    assert bad_bakes(settings, runs / "runs", project) == 3
+    assert bad_bakes(settings.replace(seed=8), runs / "runs", project) == 0
+    assert bad_bakes(settings.replace(seed=None), runs / "runs", project) == 0
+    keep(project, "8-seven", score=Score(0.8, 0.1))
+    assert bad_bakes(settings, runs / "runs", project) == 0, "one was good, so it is not the seed"
