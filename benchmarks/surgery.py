@@ -283,8 +283,8 @@ def memory(args: argparse.Namespace) -> Iterator[Figure]:
 def peak(folder: Path, verb: str, *words: object) -> tuple[float, float]:
     """The peak that a verb tells, and that of its process, in MB."""
     code = (
-        "import resource, sys; from lora_lab.cli import main; status = main(sys.argv[1:]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6); sys.exit(status)"
+        "import sys; from lora_lab.cli import main; status = main(sys.argv[1:]);"
+        "from lora_lab.surgery.outcome import peak_mb; print(peak_mb()); sys.exit(status)"
     )
     command = [sys.executable, "-c", code, verb, *map(str, words), "--json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)

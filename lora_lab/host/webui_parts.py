@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from lora_lab.host.webui_types import SdModel
 
 
+TILED = "__webui_hypertile_layers"
+"""What the Hypertile extension notes at a network whose layers it has wrapped."""
+
+
 @dataclass(frozen=True)
 class LiveParts:
     """What a lease has to look at."""
@@ -28,14 +32,14 @@ class LiveParts:
     attention: tuple[type[nn.Module], ...]
     """The classes of the UNet's attention layers, whose `forward` the webui swaps."""
     hypertile: tuple[nn.Module, ...]
-    """Modules whose `forward` the Hypertile extension has replaced on the instance, at the time of the listing."""
+    """Modules whose `forward` the Hypertile extension has replaced on the instance."""
 
 
 class PartsCache:
     """Keeps the lists until other weights, or other wrappers, are live. Does not keep a model alive."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[SdModel, tuple[tuple[int, int], LiveParts]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[SdModel, tuple[tuple[object, ...], LiveParts]] = WeakKeyDictionary()
 
     def of(self, sd_model: SdModel, loads: int) -> LiveParts:
         """The parts of `sd_model`.
@@ -43,9 +47,11 @@ class PartsCache:
         Args:
             sd_model: the webui's model object.
             loads: how many times the webui has said that a model was loaded; another number means a new listing.
-                A new text encoder wrapper (the webui makes one when the attention option changes) means one too.
+                A new text encoder wrapper (the webui makes one when the attention option changes) means one too, and
+                so do Hypertile's wrappers, which come with the first picture that wants them and then stay.
         """
-        mark = (loads, id(getattr(sd_model, "cond_stage_model", None)))
+        tiled = (hasattr(root, TILED) for root in (sd_model.model, sd_model.first_stage_model))
+        mark = (loads, id(getattr(sd_model, "cond_stage_model", None)), *tiled)
         known = self._known.get(sd_model)
         if known is None or known[0] != mark:
             known = (mark, list_parts(sd_model))

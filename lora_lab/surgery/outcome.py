@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -113,6 +114,11 @@ def peak_mb() -> float:
     """The most memory that this process has held so far, in MB (10^6 bytes)."""
     if sys.platform == "win32":
         return _peak_windows() / 1e6
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, where ru_maxrss begins with the size of the process that has started this one
+        found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+        if found:
+            return int(found[1]) * 1024 / 1e6
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +126,11 @@ def test_sizes() -> None:
             toolbox.parse_size(wrong)
     with pytest.raises(OutputError, match="two outputs"):
         toolbox.places(Path(), [Path("x/a.safetensors"), Path("y/a.safetensors")])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count by process")
+def test_the_peak_is_this_processs_and_not_its_parents() -> None:
+    code = "from lora_lab.surgery.outcome import peak_mb; print(peak_mb())"
+    held = b"1" * 400_000_000
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert 1 < float(done.stdout) < len(held) / 1e6

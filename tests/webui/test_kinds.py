@@ -66,7 +66,7 @@ def written(webui: Webui, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             for parameter in adapter.parameters():
                 parameter += torch.randn(parameter.shape, generator=generator) * STRONG.get(name, 0.05)
         path = webui.data / "models" / "Lora" / f"kind_{name}.safetensors"
-        files.write(path, adapter.to_tensors(), {"ss_base_model_version": "sd_v1"})
+        files.write(path, adapter.to_tensors(), {"ss_base_model_version": "sd_v1"}, overwrite=True)  # of another module
         found[name] = path
     webui.post("/sdapi/v1/refresh-loras")
     return found
