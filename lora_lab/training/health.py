@@ -14,7 +14,8 @@ MOST_SKIPPED = 5
 SETTLED = 20
 """Steps before any figure is judged."""
 EXPLODED = 3.0
-"""Times the best average that the average may grow to. A loss moves by the noise of its timesteps, an average less."""
+"""Times its best that the loss may grow to, as a mean of the last `SETTLED` averages: the average is one epoch's, which
+may be five steps, and a loss moves by the noise of its timesteps."""
 STUCK_AFTER = 50
 """Steps in which an adaptive optimizer has usually left its first d (prodigyopt's d0 is 1e-6)."""
 SLOWER = 3.0
@@ -35,6 +36,7 @@ class Health:
         self._optimizer = optimizer
         self._steps = 0
         self._best = float("inf")
+        self._averages: deque[float] = deque(maxlen=SETTLED)
         self._first: Mapping[str, float] = {}
         self._seconds: deque[float] = deque(maxlen=200)
         self._told: set[str] = set()
@@ -101,14 +103,17 @@ class Health:
             yield text
 
     def _loss(self, average: float) -> str:
-        if self._steps >= SETTLED and average > EXPLODED * self._best:
-            return (
-                f"The average loss is {average / self._best:.1f} times its best ({average:.3f} against "
-                f"{self._best:.3f}): the learning rates are too high, stop and halve unet_lr and text_encoder_lr."
-            )
-        if self._steps >= SETTLED // 2:
-            self._best = min(self._best, average)
-        return ""
+        self._averages.append(average)
+        if len(self._averages) < SETTLED:
+            return ""
+        now = statistics.fmean(self._averages)
+        self._best = min(self._best, now)
+        if now <= EXPLODED * self._best:
+            return ""
+        return (
+            f"The average loss is {now / self._best:.1f} times its best ({now:.3f} against {self._best:.3f}): the "
+            "learning rates are too high, stop and halve unet_lr and text_encoder_lr."
+        )
 
     def _rate(self, sizes: Mapping[str, float]) -> str:
         """d has not moved at all."""

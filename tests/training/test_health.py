@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from lora_lab.training.health import MOST_SKIPPED, SETTLED, STUCK_AFTER, Health
@@ -27,12 +28,21 @@ def test_a_usual_run_is_not_talked_about() -> None:
     assert told(Health("AdamW"), averages) == []
 
 
+def test_short_epochs_are_noisy_and_not_an_explosion() -> None:
+    """Losses as a small batch has them, each average over the five steps of an epoch."""
+    r = random.Random(3)
+    losses = [0.08 * math.exp(r.gauss(-0.3, 0.8)) for _ in range(600)]
+    averages = [sum(losses[max(0, n - 4) : n + 1]) / min(5, n + 1) for n in range(600)]
+    assert max(averages[20:]) > 3 * min(averages[20:]), "one average alone says nothing"
+    assert told(Health("AdamW"), averages) == []
+
+
 def test_a_loss_that_explodes_is_told_once() -> None:
     health = Health("AdamW")
     assert told(health, [0.1] * SETTLED) == []
-    found = told(health, [0.2, 0.31, 0.4, 0.9])
+    found = told(health, [0.2, 0.31, 0.4, 0.9, 2.0, 4.0, 8.0])
     assert len(found) == 1
-    assert "3.1 times its best (0.310 against 0.100)" in found[0]
+    assert "4.6 times its best (0.461 against 0.100)" in found[0]
     assert "halve unet_lr" in found[0]
 
 
