@@ -23,6 +23,8 @@ SLOWER = 3.0
 WINDOW = 10
 RUNAWAY = 3.0
 """Times that what the adapter adds may grow from one epoch to the next, from the third on: it grows with the steps."""
+FINDING = 1.1
+"""Times that an adaptive optimizer's d grows in an epoch while it is being found; weights grow with it."""
 
 
 class Health:
@@ -40,6 +42,7 @@ class Health:
         self._first: Mapping[str, float] = {}
         self._seconds: deque[float] = deque(maxlen=200)
         self._told: set[str] = set()
+        self._d, self._d_before = 0.0, 0.0
         self._norms: dict[str, list[float]] = {"UNet": [], "text encoder": []}
         self._in_a_row = 0
         self._any_good = False
@@ -76,6 +79,7 @@ class Health:
             seconds: of the step.
         """
         self._steps += 1
+        self._d = max(sizes.values(), default=0.0)
         yield from self._once("loss", self._loss(average))
         yield from self._once("rate", self._rate(sizes))
         yield from self._once("time", self._time(seconds))
@@ -87,10 +91,11 @@ class Health:
             blocks: the norm of what the adapter adds to each block; BASE stands for the text encoders.
         """
         rates = {"UNet": "unet_lr", "text encoder": "text_encoder_lr"}
+        finding, self._d_before = self._d > FINDING * self._d_before, self._d
         for part, known in self._norms.items():
             inside = [norm for name, norm in blocks.items() if (name == BASE) == (part == "text encoder")]
             known.append(math.hypot(*inside))
-            if len(known) >= 3 and known[-1] > RUNAWAY * known[-2] > 0:
+            if not finding and len(known) >= 3 and known[-1] > RUNAWAY * known[-2] > 0:
                 yield from self._once(f"norm {part}", (
                     f"The weights of the {part} run away: what is added to them has grown {known[-1] / known[-2]:.1f} "
                     f"times in an epoch, to a norm of {known[-1]:.3g}. Stop and halve {rates[part]}, or set "

@@ -22,6 +22,16 @@ def test_weights_that_run_away_are_told_once_for_each_part() -> None:
     assert not [text for n in range(1, 60) for text in steady.watch_norms({"BASE": 0.0, "IN01": float(n)})]
 
 
+def test_weights_that_grow_while_d_is_being_found_do_not_run_away() -> None:
+    health = Health("Prodigy")
+    grows = (1.0, 2.0, 8.0, 40.0, 41.0)
+    for n, d in zip(grows, (1e-6, 1e-5, 1e-4, 1e-3, 1e-3), strict=True):
+        list(health.watch(0.1, {"unet": d}, 0.1))
+        assert list(health.watch_norms({"M00": n})) == []
+    list(health.watch(0.1, {"unet": 1e-3}, 0.1))
+    assert len(list(health.watch_norms({"M00": 200.0}))) == 1
+
+
 def test_a_usual_run_is_not_talked_about() -> None:
     r = random.Random(1)
     averages = [0.1 - n * 1e-5 + r.uniform(-0.02, 0.02) for n in range(500)]
