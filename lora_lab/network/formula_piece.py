@@ -97,11 +97,11 @@ class FormulaPiece(Piece):
         return added * keep.view(-1, *[1] * (added.dim() - 1)), None if bias is None else bias * keep
 
     def add(self, output: Tensor, x: Tensor, strength: float | Tensor) -> Tensor:
-        """See `Piece.add`: a dense change goes into the layer's own output, and is not kept, wherever it is the same
-        when it is made again."""
+        """See `Piece.add`: a dense change goes into the layer's own output, and is not kept for the way back, wherever
+        it is the same when it is made again. Pictures have no way back."""
         drawn = self.dropping and self.how.rank_dropout
         in_parts = self.kind is Kind.LOKR and self._in_parts()
-        target = self._target(output, x)
+        target = self._target(output, x) if torch.is_grad_enabled() else None
         if target is None or drawn or in_parts or self.site.kind == "norm" or not isinstance(strength, float):
             return super().add(output, x, strength)
         dense = Dense(self.change, strength, None if self.site.kind == "linear" else geometry(self.site))

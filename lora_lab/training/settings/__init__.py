@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from lora_lab.errors import SettingsError
@@ -42,6 +43,7 @@ class TrainSettings(
     """
 
     @classmethod
+    @cache
     def specs(cls) -> tuple[FieldSpec, ...]:
         """The table: one row per setting, in the order of the form."""
         return tuple(spec_of(field) for field in dataclasses.fields(cls))
@@ -53,10 +55,16 @@ class TrainSettings(
         Raises:
             SettingsError: there is no such setting; the nearest one is named.
         """
-        for spec in cls.specs():
-            if name == spec.name or name in spec.aliases:
-                return spec
-        raise unknown(name)
+        found = cls._by_name().get(name)
+        if found is None:
+            raise unknown(name)
+        return found
+
+    @classmethod
+    @cache
+    def _by_name(cls) -> dict[str, FieldSpec]:
+        """Names and aliases; a form asks for hundreds at every change."""
+        return {name: spec for spec in reversed(cls.specs()) for name in (spec.name, *spec.aliases)}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainSettings:
