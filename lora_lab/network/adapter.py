@@ -20,7 +20,7 @@ from lora_lab.network import blocks
 from lora_lab.network.attention import OpenedAttention
 from lora_lab.network.lora_file import pieces_from_tensors
 from lora_lab.network.make import fresh
-from lora_lab.network.piece import Factor, Piece
+from lora_lab.network.piece import Factor, Piece, acting
 from lora_lab.network.recipe import Recipe
 from lora_lab.network.sites import Site
 from lora_lab.network.sizes import Size, Sizes, checked
@@ -275,6 +275,7 @@ class Adapter:
         self._strengths = strengths
         for piece in self.pieces:
             piece.strength = factor(piece) if self._on else None
+            piece.acting = acting(piece.strength)
 
     def _apply(self) -> None:
         self._set(self._strengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ class Piece(ABC):
         """The kind and its options, for what matters after it is made: the dropouts."""
         self.strength: Factor = 1.0
         """Set by the adapter, from its strengths by part, block and sample."""
+        self.acting: tuple[slice, ...] = ()
+        """Set with it: see `acting`."""
         self.dropping = False
         """Set by the adapter: does dropout act?"""
         self.lean = False
@@ -138,7 +141,12 @@ def turned(x: Tensor) -> Tensor:
 
 
 def per_sample(strength: Tensor, like: Tensor) -> Tensor:
-    """Strengths (n,) so that they multiply `like` (k * n, ...): sample i of every one of the k rounds gets the i-th.
+    """Strengths (n,) so that they multiply `like` (k * n, ...), see `by_round`."""
+    return by_round(strength, like).reshape(-1, *([1] * (like.dim() - 1)))
+
+
+def by_round(strength: Tensor, like: Tensor) -> Tensor:
+    """Strengths (n,) as (k, n, 1) in the type of `like` (k * n, ...): sample i of each of the k rounds gets the i-th.
 
     Classifier-free guidance stacks the samples' conditioned and unconditioned halves, which is k = 2.
 
@@ -151,8 +159,23 @@ def per_sample(strength: Tensor, like: Tensor) -> Tensor:
             f"a batch of {like.shape[0]} cannot have the strengths of {strength.shape[0]} samples: "
             "it must hold each sample once or more, all of them one after another"
         )
-    rows = strength.to(like.dtype)
-    return (rows if rounds == 1 else rows.repeat(rounds)).view(-1, *([1] * (like.dim() - 1)))
+    return strength.to(like.dtype).view(1, -1, 1).expand(rounds, -1, 1)
+
+
+def acting(strength: Factor) -> tuple[slice, ...]:
+    """The runs of samples whose strength is not 0, where some samples' is; else none.
+
+    About half the strengths of a grid of presets are 0. On a CPU, what need not be computed is time; on a card more
+    and smaller calls are no gain, and to look would wait for it.
+    """
+    if not isinstance(strength, Tensor) or strength.device.type != "cpu":
+        return ()
+    runs, at = [], 0
+    for on, same in groupby(strength.tolist(), bool):
+        after = at + len(list(same))
+        runs += [slice(at, after)] if on else []
+        at = after
+    return () if runs == [slice(0, at)] else tuple(runs)
 
 
 def ratio(norm: Tensor, most: float) -> float:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from lora_lab.host.base import Host, PreviewResult
 
-UNGUIDED = 0.5
-"""Share of the own steps of a quick look, its last ones, that are made without the negative prompt."""
+LENT = 0.5
+"""Share of the own steps of a quick look, its last ones, whose guidance is the base picture's."""
 MANY = 500
 """Cells: above this a grid is only made when its plan says `large`."""
 
@@ -235,7 +235,7 @@ class _Grid:
             watch.replay = [self._paths[cell.prompt, cell.seed] for cell in cells]
             calls = len(watch.replay[0].answers)
             watch.shared = int(self._plan.quick * calls)
-            watch.unguided = calls - int((calls - watch.shared) * UNGUIDED)
+            watch.lent = calls - int((calls - watch.shared) * LENT)
         with self._host.lease("pictures", expect=self._identity) as model:
             return make(model, self._adapters, cells, self._plan.look, watch)
 

@@ -37,9 +37,9 @@ class Watch:
     replay: Sequence[Trajectory] = ()
     """One for each picture of the batch: the first `shared` calls are answered from there."""
     shared: int = 0
-    unguided: int | None = None
-    """From this call on the negative prompt is left out, so that guidance has no effect (arXiv 2404.07724 finds that
-    it has little in the last steps); only where a call holds both halves."""
+    lent: int | None = None
+    """From this call on the prompt alone is computed, and the way from the negative prompt to it, which guidance goes
+    on along, is that of `replay` at the same call; only where a call holds both halves."""
     pictures: int = 1
     """Of the batch."""
     calls: int = 0
@@ -74,8 +74,8 @@ class Watch:
             answer = torch.cat(list(self._shared_answer()))
             wrapped = self.replay[0].wrapped
             found: Any = answer if wrapped is None else wrapped(answer)
-        elif self.unguided is not None and self.calls >= self.unguided:
-            found = self._without_negative(forward, args, kwargs)
+        elif self.lent is not None and self.calls >= self.lent:
+            found = self._with_lent_guidance(forward, args, kwargs)
         else:
             found = forward(*args, **kwargs)
         if self.record:
@@ -84,16 +84,17 @@ class Watch:
         self.step(self.calls)
         return found
 
-    def _without_negative(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        """The first half of the rows alone, its answer given for both."""
+    def _with_lent_guidance(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """The first half of the rows alone, which every host gives the prompt."""
         rows = len(args[0])
         if rows != 2 * self.pictures:
             return forward(*args, **kwargs)
         half = _first(args, rows, self.pictures), _first(kwargs, rows, self.pictures)
         found = forward(*half[0], **half[1])
-        if isinstance(found, Tensor):
-            return torch.cat([found, found])
-        return type(found)(sample=torch.cat([found.sample, found.sample]))
+        prompt = found if isinstance(found, Tensor) else found.sample
+        with_prompt, without = self._shared_answer()
+        both = torch.cat([prompt, prompt - (with_prompt - without)])
+        return both if prompt is found else type(found)(sample=both)
 
     def _shared_answer(self) -> Iterator[Tensor]:
         """The rows of this call: for each round of guidance, one of every picture."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lora_lab.network.adapter import Adapter
 from lora_lab.network.recipe import Recipe
@@ -245,3 +246,29 @@ def test_two_adapters_add_up(some_world: World) -> None:
         assert torch.allclose(together, wanted, atol=2e-5)
         together.square().sum().backward()
     assert all(p.grad is not None for adapter in (one, other) for p in adapter.parameters("unet"))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    ("make", "tail"), [(linear_site, (144, 6)), (conv_site, (6, 12, 12)), (wide_site, (6, 12, 12))]
+)
+def test_samples_at_strength_0_are_left_out_of_large_layers(
+    make: Callable[..., Site], tail: tuple[int, ...], mode: Callable[[], torch.no_grad]
+) -> None:
+    """Two rounds of five samples: those at 0 are the bare layer's to the bit, the others as if all were computed."""
+    site, strengths = make(), torch.tensor([0.0, 0.5, -1.0, 0.0, 2.0])
+    adapter, x = adapter_on(site), torch.randn(10, *tail)
+    bare = site.module(x)
+    with adapter.attached():
+        with mode(), FlopCounterMode(display=False) as all_of_them:
+            full = site.module(x)
+        with adapter.scaled(per_sample=strengths):
+            with mode(), FlopCounterMode(display=False) as some:
+                found = site.module(x)
+            wanted = site.module(x)  # with gradients, all are computed
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert not torch.allclose(found, full, atol=1e-2)
+    off = [0, 3, 5, 8]
+    assert torch.equal(found[off], bare[off])
+    layer = bare.numel() * site.module.weight[0].numel() * 2  # type: ignore[index, union-attr]
+    assert some.get_total_flops() - layer == 3 / 5 * (all_of_them.get_total_flops() - layer)

@@ -85,7 +85,7 @@ def test_a_quick_look_shares_the_first_steps_and_is_near(host: TinyHost, lora: P
     first.register_forward_hook(lambda module, args, output: rows_computed.append(len(output)))
     quick = run_grid(host, plan_of(lora, ROWS, tmp_path, seeds=(7, 8), quick=0.5, out=tmp_path / "quick"))
     # Two base pictures of four steps, and two steps of their own for NONE, ALL0.5, and the three of BASE 1, at two
-    # seeds, the last one without the negative prompt's row; ALL is the base picture.
+    # seeds, the last one with the prompt's row alone; ALL is the base picture.
     assert sum(rows_computed) == 2 * (4 * 2) + 2 * 5 * (2 + 1)
     for column in (0, 1):
         assert difference(quick.at(None, column).image, exact.at(None, column).image) <= 2  # type: ignore[union-attr]
