@@ -1,4 +1,4 @@
-// LoRA Lab's tab: asks for news while it is shown, sends prompts to txt2img, puts tooltips on the settings.
+// LoRA Lab's tab: asks for news while it is shown, sends prompts to txt2img, puts tooltips on what has one.
 // Works in the webui and standalone: what the webui has (updateInput, switch_to_txt2img) is used only where it is there.
 (function () {
     "use strict";
@@ -139,15 +139,30 @@
         setTimeout(() => { button.textContent = word; }, 1500);
     }
 
-    // Tooltips of the settings: unit, cost, kohya's default.
+    // Tooltips: unit, cost, kohya's default of settings; what buttons, folds and tabs are for. The webui translates the
+    // titles that elements come with, not those that are set later: its dictionary is asked here.
+    const say = (text) => (window.localization || {})[text] || text;
+    const tabs = new Map(); // a tab's panel -> its tooltip: gradio makes the buttons anew at each choice
+
     function hint() {
         for (const holder of document.querySelectorAll(".lora-lab-hints[data-hints]")) {
             const texts = JSON.parse(holder.dataset.hints);
             const names = Object.keys(texts).filter(byId);
             if (!names.length) continue;
-            for (const name of names) byId(name).title = texts[name];
+            for (const name of names) entitle(byId(name), say(texts[name]));
             holder.removeAttribute("data-hints");
         }
+        for (const [panel, text] of tabs) {
+            const all = Array.from(panel.parentElement.children).filter((one) => one.classList.contains("tabitem"));
+            const button = panel.parentElement.querySelector(".tab-nav").children[all.indexOf(panel)];
+            if (button && button.title !== text) button.title = text;
+        }
+    }
+
+    // Over the head of a fold or the button of a tab, not over all that is inside.
+    function entitle(element, text) {
+        if (element.classList.contains("tabitem")) tabs.set(element, text);
+        else (element.querySelector(".label-wrap") || element).title = text;
     }
 
     document.addEventListener("click", clicked);
