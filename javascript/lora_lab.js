@@ -1,4 +1,4 @@
-// LoRA Lab's tab: asks for news while it is shown, sends prompts to txt2img, puts tooltips on the settings.
+// LoRA Lab's tab: asks for news while it is shown, sends prompts to txt2img, puts tooltips on what has one.
 // Works in the webui and standalone: what the webui has (updateInput, switch_to_txt2img) is used only where it is there.
 (function () {
     "use strict";
@@ -139,15 +139,44 @@
         setTimeout(() => { button.textContent = word; }, 1500);
     }
 
-    // Tooltips of the settings: unit, cost, kohya's default.
+    // The webui translates texts as they come into the page, and the title of what comes, but no titles and placeholders
+    // further inside, nor those that are set later: these are looked up here, in its dictionary of whole texts.
+    const dictionary = () => window.localization || {};
+    const say = (text) => dictionary()[text] || text;
+    const said = {title: new WeakMap(), placeholder: new WeakMap()}; // what was made of an element's
+
+    function translate() {
+        if (!Object.keys(dictionary()).length) return;
+        for (const name of Object.keys(said)) {
+            for (const element of document.querySelectorAll("#lora_lab_root [" + name + "]")) {
+                if (said[name].get(element) !== element[name]) element[name] = say(element[name]);
+                said[name].set(element, element[name]);
+            }
+        }
+    }
+
+    // Tooltips: unit, cost, kohya's default of settings; what buttons, folds and tabs are for.
+    const tabs = new Map(); // a tab's panel -> its tooltip: gradio makes the buttons anew at each choice
+
     function hint() {
         for (const holder of document.querySelectorAll(".lora-lab-hints[data-hints]")) {
             const texts = JSON.parse(holder.dataset.hints);
             const names = Object.keys(texts).filter(byId);
             if (!names.length) continue;
-            for (const name of names) byId(name).title = texts[name];
+            for (const name of names) entitle(byId(name), texts[name]);
             holder.removeAttribute("data-hints");
         }
+        for (const [panel, text] of tabs) {
+            const all = Array.from(panel.parentElement.children).filter((one) => one.classList.contains("tabitem"));
+            const button = panel.parentElement.querySelector(".tab-nav").children[all.indexOf(panel)];
+            if (button && button.title !== say(text)) button.title = text;
+        }
+    }
+
+    // Over the head of a fold or the button of a tab, not over all that is inside.
+    function entitle(element, text) {
+        if (element.classList.contains("tabitem")) tabs.set(element, text);
+        else (element.querySelector(".label-wrap") || element).title = text;
     }
 
     document.addEventListener("click", clicked);
@@ -156,6 +185,7 @@
     setInterval(() => {
         if (!byId("lora_lab_root")) return;
         hint();
+        translate();
         ask();
         refreshCards();
         const form = byId("lora_lab_train_form");

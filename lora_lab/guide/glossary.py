@@ -124,5 +124,17 @@ def find(text: str) -> Iterator[Word]:
     return (word for word in WORDS if key in {_key(word.word), *map(_key, word.also)})
 
 
+def meaning(word: str) -> str:
+    """The sentence of a word, for tooltips.
+
+    Raises:
+        KeyError: no such word is in the list.
+    """
+    found = next((one for one in find(word) if _key(one.word) == _key(word)), None)
+    if found is None:
+        raise KeyError(word)
+    return found.meaning
+
+
 def _key(text: str) -> str:
     return text.strip().lower().replace("_", " ").replace("-", " ")

@@ -19,6 +19,7 @@ from lora_lab.ui import dataset_view
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields, build_fields, hints
+from lora_lab.ui.tips.dataset import TIPS
 from lora_lab.ui.words import count, tag
 from lora_lab.workflow.advice import first_settings
 from lora_lab.workflow.project_folder import project_folder
@@ -79,7 +80,7 @@ def build(context: UiContext) -> DatasetWidgets:
                 label="Pictures", elem_id="lora_lab_dataset_pictures", columns=6, object_fit="contain", height="auto",
                 visible=False, allow_preview=True, show_share_button=False,
             )  # fmt: skip
-    gr.HTML(hints("dataset", (*FOLDERS, *SIZES, *BUCKETS)), elem_classes=["lora-lab-hidden"])
+    gr.HTML(hints("dataset", (*FOLDERS, *SIZES, *BUCKETS), TIPS), elem_classes=["lora-lab-hidden"])
     fields = Fields({**folders.widgets, **sizes.widgets, **buckets.widgets})
     return DatasetWidgets(fields, check, use, summary, subsets, chart, problems, pictures)
 

@@ -110,9 +110,16 @@ def placeholder(spec: FieldSpec) -> str:
     return "empty" if spec.optional else ""
 
 
-def hints(panel: str, names: Iterable[str]) -> str:
-    """A hidden element from which our JavaScript takes the tooltips: unit, cost, and how kohya's default differs."""
+def hints(panel: str, names: Iterable[str], tips: Mapping[str, str] | None = None) -> str:
+    """A hidden element from which our JavaScript takes the tooltips.
+
+    Args:
+        panel: of the settings' elem_ids.
+        names: settings: their unit, cost, and how kohya's default differs.
+        tips: for widgets that are no settings, by elem_id without ``lora_lab_`` (see `lora_lab.ui.tips`).
+    """
     texts = {f"lora_lab_{panel}_{name}": TrainSettings.spec(name).text for name in names}
+    texts |= {f"lora_lab_{name}": text for name, text in (tips or {}).items()}
     return tag("span", "", "lora-lab-hints", data_hints=json.dumps(texts, ensure_ascii=False))
 
 

@@ -17,7 +17,9 @@ from lora_lab.ui.autotag_panel import build as build_autotag
 from lora_lab.ui.autotag_panel import wire as wire_autotag
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on, told_by_page
+from lora_lab.ui.fields import hints
 from lora_lab.ui.tags_acts import Place, carry_out
+from lora_lab.ui.tips.tags import TIPS
 from lora_lab.ui.words import tag
 
 TITLE = "Tags"
@@ -100,6 +102,7 @@ def build(context: UiContext) -> TagsWidgets:
     do = gr.Button("do", elem_id="lora_lab_tags_do", elem_classes=["lora-lab-hidden"])
     message = gr.Textbox("", elem_id="lora_lab_tags_message", elem_classes=["lora-lab-hidden"])
     done = gr.HTML("", elem_id="lora_lab_tags_done", elem_classes=["lora-lab-hidden"])
+    gr.HTML(hints("tags", (), TIPS), elem_classes=["lora-lab-hidden"])
     return TagsWidgets(
         folder, extension, open_, place, autotag, describe, files, cards, operation, about, slots, scope, preview, box,
         apply, discard, pending, history, filter_, gallery, editor, table, do, message, done,

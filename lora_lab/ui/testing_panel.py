@@ -13,10 +13,11 @@ from lora_lab.ui import answers_part, testing_acts, testing_form, testing_preset
 from lora_lab.ui.answers_part import AnswersWidgets
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
-from lora_lab.ui.fields import Fields
+from lora_lab.ui.fields import Fields, hints
 from lora_lab.ui.testing_acts import ActWidgets
 from lora_lab.ui.testing_form import GridForm
 from lora_lab.ui.testing_presets import PresetWidgets
+from lora_lab.ui.tips.testing import TIPS
 from lora_lab.ui.tools_files import HostFiles
 from lora_lab.ui.words import bullets, count, esc, tag
 
@@ -61,6 +62,7 @@ def build(context: UiContext) -> TestingWidgets:
             grid = gr.HTML(EMPTY, elem_id="lora_lab_test_grid")
             acts = testing_acts.build()
             answers = answers_part.build(context)
+    gr.HTML(hints("test", (), TIPS), elem_classes=["lora-lab-hidden"])
     return TestingWidgets(form, presets, refresh, plan, make, stop, told, grid, acts, answers)
 
 

@@ -13,6 +13,8 @@ from lora_lab.ui import inspect_part, library_part, tools_forms, tools_view
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.ended import ended
+from lora_lab.ui.fields import hints
+from lora_lab.ui.tips.tools import TIPS
 from lora_lab.ui.tools_files import HostFiles
 from lora_lab.ui.tools_forms import TOOLS, FormWidgets
 from lora_lab.ui.tools_work import Done, Given, Run, work_of
@@ -73,6 +75,7 @@ def build(context: UiContext) -> ToolsWidgets:
         with gr.Tab("Library", id="library", elem_id="lora_lab_tools_library"):
             library = library_part.build()
     stop = gr.Button("Stop", visible=False, elem_id="lora_lab_tools_stop")
+    gr.HTML(hints("tools", (), TIPS), elem_classes=["lora-lab-hidden"])
     return ToolsWidgets(refresh_, tuple(forms), inspect, library, stop)
 
 

@@ -38,6 +38,7 @@ from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.estimate import measured
 from lora_lab.ui.fields import Fields, build_fields, hints
 from lora_lab.ui.live import Seen, View
+from lora_lab.ui.tips.train import TIPS
 from lora_lab.ui.trigger import trigger_of
 from lora_lab.ui.words import esc, tag
 from lora_lab.workflow.advice import first_settings
@@ -128,7 +129,7 @@ def build(context: UiContext) -> TrainWidgets:
             more = measure_part.MeasureWidgets(*measure, measure_part.build_go_on())
             cancel = gr.Button("cancel", elem_id="lora_lab_train_cancel", elem_classes=["lora-lab-hidden"])
             chosen = gr.Textbox("", visible=False, elem_id="lora_lab_train_chosen")
-    gr.HTML(hints("train", fields.widgets), elem_classes=["lora-lab-hidden"])
+    gr.HTML(hints("train", fields.widgets, TIPS), elem_classes=["lora-lab-hidden"])
     with gr.Accordion("Words, and what slows learning", open=False, elem_id="lora_lab_words"):
         gr.HTML(advice_view.glossary())
     return TrainWidgets(

@@ -221,3 +221,26 @@ def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(p
     told.filter(has_text="All runs are done").wait_for()
     assert rows.filter(has_text="finished").count() == 2
     assert page.locator("#lora_lab_sweep_grid img").evaluate("i => i.decode().then(() => i.naturalHeight)") > 2 * 256
+
+
+def test_tooltips_and_placeholders_are_looked_up_in_the_webuis_dictionary(browser: Any, address: str) -> None:
+    from lora_lab.ui.tips import dataset
+
+    tips = dataset.TIPS
+    words = {tips["dataset_check"]: "Sieht nach.", tips["dataset"]: "Bilder.", "path of a folder": "Pfad"}
+    page = browser.new_page()
+    page.set_default_timeout(LONG)
+    page.add_init_script(f"window.localization = {json.dumps(words)}")
+    page.goto(address)
+    page.wait_for_selector("#lora_lab_dataset_check[title='Sieht nach.']")
+    first = page.locator("#lora_lab_panels > .tab-nav > button").first
+    page.wait_for_selector("#lora_lab_panels > .tab-nav > button[title='Bilder.']")
+    assert page.locator(box("dataset", "train_data_dir")).get_attribute("placeholder") == "Pfad"
+    show(page, "Tags")
+    page.wait_for_function("document.querySelector('#lora_lab_tags').getClientRects().length")
+    page.wait_for_selector("#lora_lab_panels > .tab-nav > button[title='Bilder.']")
+    assert first.get_attribute("title") == "Bilder."
+    assert page.locator("#lora_lab_dataset_use").get_attribute("title") == tips["dataset_use"]
+    assert page.locator("#lora_lab_concepts .label-wrap").first.get_attribute("title") == tips["concepts"]
+    assert page.locator("#lora_lab_concepts").get_attribute("title") is None, "not over all that is inside"
+    page.close()
