@@ -28,6 +28,7 @@ has improved a value, the value says so with its source.
 - **Beside the plan**: rules that speak up, each with what, why, and a button that does it; *not again* silences one.
 - **While it runs**: the loss curve read aloud, under *What this curve says*.
 - **Any word**: `lora-lab explain WORD`, the tooltips, or *Words* at the foot of the panel Train.
+- **How the recommended settings do** beside kohya's defaults and the guide's two scripts: [performance.md](performance.md).
 
 """
 

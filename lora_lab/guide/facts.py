@@ -62,6 +62,10 @@ class Course:
     """(step, loss on the held-out pictures)"""
     rates: tuple[tuple[int, float], ...] = ()
     """(step, rate in force, for adaptive optimizers d * lr)"""
+    early: Mapping[int, float] = field(default_factory=dict)
+    """First timestep of a bin -> mean loss, in the first quarter of the epochs."""
+    late: Mapping[int, float] = field(default_factory=dict)
+    """The same in the last quarter."""
     steps: int = 0
     """Planned."""
 

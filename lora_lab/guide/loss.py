@@ -14,6 +14,9 @@ FEWEST = 20
 USUAL = (0.05, 0.15)
 """Where losses of a real checkpoint lie, by the guide."""
 
+LITTLE, MUCH = 300, 700
+"""Timesteps below and from which a picture is nearly whole, and nearly gone."""
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -33,7 +36,7 @@ def read(course: Course, *, adaptive: bool = False, losses: Sequence[float] = ()
     """
     if len(course.averages) < FEWEST:
         return [Remark("The first steps say nothing yet: wait for an epoch", OURS)]
-    return [*_held_out(course), *_average(course), *_noise(losses), *_rate(course, adaptive=adaptive)]
+    return [*_held_out(course), *_average(course), *_bins(course), *_noise(losses), *_rate(course, adaptive=adaptive)]
 
 
 def _held_out(course: Course) -> Iterator[Remark]:
@@ -69,6 +72,20 @@ def _average(course: Course) -> Iterator[Remark]:
     elif late > high:
         text += f"; {late:.3f} is above the usual {low:g} to {high:g}: busy or many-sided pictures stay there"
     yield Remark(text, guide("Loss"))
+
+
+def _bins(course: Course) -> Iterator[Remark]:
+    """What little noise hides are details, what much noise hides is the whole; each falls in its own time."""
+    shared = course.early.keys() & course.late.keys()
+    told = []
+    for what, bins in ((f"little noise (timesteps below {LITTLE})", {t for t in shared if t < LITTLE}),
+                       (f"much noise (from {MUCH})", {t for t in shared if t >= MUCH})):  # fmt: skip
+        if not bins:
+            return
+        first, last = mean(course.early[t] for t in bins), mean(course.late[t] for t in bins)
+        told.append(f"at {what} it went from {first:.4f} to {last:.4f}")
+    text = ", ".join(told) + ": the first is learning of details, the second of shapes and colours"
+    yield Remark(f"apart by noise, {text}", OURS)
 
 
 def _noise(losses: Sequence[float]) -> Iterator[Remark]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 StopReason = Literal["finished", "stopped", "interrupted", "failed"]
+BIN, BINS = 100, 10
+"""Timesteps of a bin of `LossBins`, and their number."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,17 @@ class Validated:
 
 
 @dataclass(frozen=True)
+class LossBins:
+    """The loss of an epoch's items apart by timestep, before they are weighed by it (min_snr_gamma and the like)."""
+
+    step: int
+    losses: dict[str, float]
+    """Mean of each bin of 100 timesteps, by its first one: "0", "100", to "900"; those alone that had items."""
+    counts: dict[str, int]
+    """Items of each."""
+
+
+@dataclass(frozen=True)
 class Norms:
     """How far the adapter has moved the weights of each block: the norm of what it adds, at strength 1."""
 
@@ -113,4 +126,6 @@ class RunEnded:
     previews: tuple[Path, ...] = field(default=())
 
 
-Event = RunStarted | Progress | StepDone | Validated | Norms | PreviewMade | SnapshotSaved | Warned | RunEnded
+Event = (
+    RunStarted | Progress | StepDone | Validated | LossBins | Norms | PreviewMade | SnapshotSaved | Warned | RunEnded
+)

@@ -265,7 +265,7 @@ class Trainer:
         if not self._team.leads:
             self._need_session().stepper.settle()  # as the first process does: the numbers stay the same for all
             return
-        yield from session.norms(self._step)
+        yield from session.measured(self._step)
         saves = last or epoch in plan.snapshot_epochs
         if last:
             yield Progress("saving", 0, 1)

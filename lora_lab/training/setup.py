@@ -111,8 +111,11 @@ class Session:
         work = Work(tuple(p.place for p in pieces), len(plans), tuple(beside), stop)
         return [self.dataset.load(p.plan) for p in pieces], work
 
-    def norms(self, step: int) -> Iterator[Event]:
-        """How far the weights have moved, and a word when they run away."""
+    def measured(self, step: int) -> Iterator[Event]:
+        """After an epoch: its loss by timestep, how far the weights have moved, and a word when they run away."""
+        bins = self.stepper.by_timestep.take(step)
+        if bins is not None:
+            yield bins
         blocks = block_norms(self.adapter)
         if blocks:
             yield Norms(step, blocks)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from lora_lab.training.events import (
     Event,
+    LossBins,
     Norms,
     PreviewMade,
     Progress,
@@ -51,6 +52,8 @@ class RunStatus:
     losses: tuple[LossPoint, ...] = ()
     """Thinned to at most 400 points, the newest always among them."""
     validations: tuple[Validated, ...] = ()
+    bins: tuple[LossBins, ...] = ()
+    """Of each epoch."""
     norms: Norms | None = None
     """The newest."""
     previews: tuple[PreviewMade, ...] = ()
@@ -113,6 +116,8 @@ def _after(status: RunStatus, event: Event) -> RunStatus:
         return dataclasses.replace(status, started=event, state="running")
     if isinstance(event, Validated):
         return dataclasses.replace(status, validations=(*status.validations, event))
+    if isinstance(event, LossBins):
+        return dataclasses.replace(status, bins=(*status.bins, event))
     if isinstance(event, Norms):
         return dataclasses.replace(status, norms=event)
     if isinstance(event, PreviewMade):

@@ -19,6 +19,7 @@ from lora_lab.training.learning.optimizers import build, in_units, rates, settle
 from lora_lab.training.learning.parameters import parameter_groups
 from lora_lab.training.learning.precision import Precision
 from lora_lab.training.learning.schedule_classes import Rates
+from lora_lab.training.loss_bins import BinnedLoss
 from lora_lab.training.objective.loss import LossOptions, huber_c, item_losses, snr_weights
 from lora_lab.training.objective.noise import NoiseOptions
 from lora_lab.training.plan import Plan
@@ -73,6 +74,7 @@ class Stepper:
         self.optimizer = build(settings.optimizer_type, groups, settings.optimizer_args)
         self._rates = Rates(settings, plan, self.optimizer)
         self._noise, self._loss = noise_options(settings), loss_options(settings)
+        self.by_timestep = BinnedLoss()
         device = self._parameters[0].device
         self._scaler = precision.scaler(device)
         self._fused = FusedUpdate(self.optimizer) if settings.fused_backward_pass else None
@@ -173,6 +175,7 @@ class Stepper:
         alphas = alphas_of(model, self._settings)
         how = Measure(alphas, self._loss, batch.masks)
         losses = denoising_losses(model, batch.latents, draw, conditioning, how)
+        self.by_timestep.add(draw.timesteps, losses)
         kind = model.info.prediction_type
         weights = snr_weights(draw.timesteps, alphas, self._loss, kind)
         return objective.combine(losses, batch.weights, weights)

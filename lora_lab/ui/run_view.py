@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lora_lab.guide import loss
 from lora_lab.guide.facts import Facts
 from lora_lab.guide.rules import findings
-from lora_lab.training.events import SnapshotSaved
+from lora_lab.training.events import BIN, BINS, SnapshotSaved
 from lora_lab.training.learning.optimizer_kinds import kind_of
 from lora_lab.training.status import RunStatus
 from lora_lab.ui import advice_view, words
@@ -132,6 +132,25 @@ def chart(status: RunStatus) -> str:
     return tag("div", loss_chart(curves, status.steps) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
 
 
+def by_noise(status: RunStatus) -> str:
+    """The loss over the timesteps, at the beginning and now; folded."""
+    course = course_of(status)
+    if not course.late:
+        return ""
+    curves = [
+        Curve(css, label, [(first + BIN / 2, loss) for first, loss in bins.items()])
+        for css, label, bins in (
+            ("lora-lab-validation", "first quarter of the epochs", course.early),
+            ("lora-lab-average", "last quarter", course.late),
+        )
+    ]
+    keys = "".join(tag("span", tag("i", "", c.css) + esc(c.label)) for c in curves)
+    text = "Timesteps: at the left little noise, where details are learnt; at the right much, where the whole is."
+    note = tag("p", text, "lora-lab-muted")
+    drawn = tag("div", loss_chart(curves, BIN * BINS) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
+    return tag("details", tag("summary", "Loss by amount of noise") + note + drawn, "lora-lab-norms")
+
+
 def norms(status: RunStatus) -> str:
     """How far each block's weights have moved, on the U; folded."""
     if status.norms is None or not any(status.norms.blocks.values()):
@@ -149,7 +168,7 @@ def card(status: RunStatus | None, waiting: Sequence[Waiting]) -> str:
     """Everything about a run but its pictures and snapshots."""
     if status is None:
         return EMPTY
-    return head(status) + figures(status) + chart(status) + norms(status) + _waiting(waiting)
+    return head(status) + figures(status) + chart(status) + by_noise(status) + norms(status) + _waiting(waiting)
 
 
 def curve_words(status: RunStatus, settings: TrainSettings | None) -> str:

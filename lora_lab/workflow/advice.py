@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from lora_lab.workflow.project_folder import project_folder
 if TYPE_CHECKING:
     from lora_lab.dataset.folders import Subset
     from lora_lab.host.base import CheckpointInfo, Host
+    from lora_lab.training.events import LossBins
 
 Counting = Callable[[str], int]
 SIZES = ("resolution", "min_bucket_reso", "max_bucket_reso")
@@ -216,12 +217,27 @@ def course_of(status: RunStatus) -> Course:
     """What a run has shown."""
     rates = status.last.learning_rates if status.last else {}
     now = ((status.step, max(rates.values())),) if rates else ()
+    quarter = max(1, len(status.bins) // 4)
+    apart = len(status.bins) > 1
     return Course(
         averages=tuple((point.step, point.average) for point in status.losses),
         held_out=tuple((point.step, point.loss) for point in status.validations),
         rates=now,
+        early=_pooled(status.bins[:quarter]) if apart else {},
+        late=_pooled(status.bins[-quarter:]) if apart else {},
         steps=status.steps,
     )
+
+
+def _pooled(bins: Sequence[LossBins]) -> dict[int, float]:
+    """First timestep -> mean loss over several epochs, each item alike."""
+    counts = Counter[str]()
+    sums: defaultdict[str, float] = defaultdict(float)
+    for epoch in bins:
+        counts.update(epoch.counts)
+        for name, loss in epoch.losses.items():
+            sums[name] += loss * epoch.counts[name]
+    return {int(name): sums[name] / counts[name] for name in sorted(sums, key=int)}
 
 
 def silenced(data_dir: Path) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_lab.training.events import (
     Event,
+    LossBins,
     Norms,
     PreviewMade,
     Progress,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 FILE = "events.jsonl"
 KINDS: Mapping[str, type[Event]] = MappingProxyType(
-    {k.__name__: k for k in (RunStarted, Progress, StepDone, Validated, Norms, PreviewMade, SnapshotSaved, Warned,
-                               RunEnded)}
+    {k.__name__: k for k in (RunStarted, Progress, StepDone, Validated, LossBins, Norms, PreviewMade, SnapshotSaved,
+                               Warned, RunEnded)}
 )
 
 
