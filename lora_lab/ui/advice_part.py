@@ -20,7 +20,7 @@ from lora_lab.guide.difficulty import TABLE
 from lora_lab.guide.recommend import recommend
 from lora_lab.guide.rules.base import Finding
 from lora_lab.training.settings import TrainSettings
-from lora_lab.ui import advice_view
+from lora_lab.ui import advice_view, difficulty_view
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.fields import Fields
@@ -76,6 +76,7 @@ def build(context: UiContext) -> AdviceWidgets:
         with gr.Row(elem_classes=["lora-lab-row"]):
             making = _choice("making", "what", asked.MAKINGS, "character")
             difficulty = _choice("difficulty", "how hard (a character)", LETTERS, "B")
+        gr.HTML(difficulty_view.gallery(), elem_id="lora_lab_advice_examples")
         with gr.Row(elem_classes=["lora-lab-row"]):
             knows = _choice("knows", "what the checkpoint draws", asked.CHECKPOINTS, kind)
             look = _choice("look", "how it is to look", asked.LOOKS, "keep")
