@@ -270,5 +270,6 @@ def test_samples_at_strength_0_are_left_out_of_large_layers(
     assert not torch.allclose(found, full, atol=1e-2)
     off = [0, 3, 5, 8]
     assert torch.equal(found[off], bare[off])
-    layer = bare.numel() * site.module.weight[0].numel() * 2  # type: ignore[index, union-attr]
-    assert some.get_total_flops() - layer == 3 / 5 * (all_of_them.get_total_flops() - layer)
+    if mode is torch.no_grad:  # torch 2.1 counts no layer, and no convolution, in inference_mode
+        layer = bare.numel() * site.module.weight[0].numel() * 2  # type: ignore[index, union-attr]
+        assert some.get_total_flops() - layer == 3 / 5 * (all_of_them.get_total_flops() - layer)
