@@ -188,6 +188,7 @@ class _Work:
         """Strengths, snapshots, and the advice."""
         from lora_lab.testing.rows import numbers
         from lora_lab.testing.strengths import StrengthPlan, best_snapshot, run_strengths
+        from lora_lab.workflow.run_list import held_out_losses
 
         a = self._args
         loras = (*a.snapshots, *([a.lora] if a.lora not in a.snapshots else []))
@@ -203,8 +204,12 @@ class _Work:
                 f"{point.lora.name} te {point.text_encoder:g} unet {point.unet:g}: concept {point.concept:.0%}, other "
                 f"tags {point.flexibility:.0%}, sound {point.fidelity:.0%}, overall {point.overall:.0%}"
             )
+        held_out = held_out_losses(self._host.paths().data_dir / "runs", loras)
+        for lora, loss in held_out.items():
+            self._output.line(f"{lora.name}: held-out loss {loss:.4f}")
         self._output.line(report.advice.sentence)
         answer: dict[str, Any] = {
+            "held_out": {lora.name: loss for lora, loss in held_out.items()},
             "points": [point.to_json() for point in report.points], "best": report.best.to_json(),
             "advice": {"sentence": report.advice.sentence, "factors": dict(report.advice.factors)},
         }  # fmt: skip

@@ -25,6 +25,7 @@ from lora_lab.ui.testing_form import GridForm
 from lora_lab.ui.tools_files import HostFiles
 from lora_lab.ui.words import esc, tag
 from lora_lab.workflow import tagging
+from lora_lab.workflow.run_list import held_out_losses
 from lora_lab.workflow.tasks import Task, tasks
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def ask_strengths(values: Values, w: AnswersWidgets, form: GridForm, context: Ui
         if report is None:
             return None
         keep = best_snapshot(report.points)[1] if len(plan.loras) > 1 else ""
-        return Answer(answers_view.strengths(report, keep))
+        held_out = held_out_losses(context.host.paths().data_dir / "runs", plan.loras)
+        return Answer(answers_view.strengths(report, keep, held_out))
 
     return _begin("Trying strengths", work, w)
 

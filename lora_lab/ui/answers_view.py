@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lora_lab.ui.svg import Curve, value_chart
@@ -66,12 +67,15 @@ def _proposal(found: InfluenceMap) -> str:
     return tag("h4", "Proposal") + words + tag("code", esc(found.proposal.weights.text or "all at 1"))
 
 
-def strengths(report: StrengthReport, snapshot: str = "") -> str:
+def strengths(
+    report: StrengthReport, snapshot: str = "", held_out: Mapping[Path, float] = MappingProxyType({})
+) -> str:
     """A chart for each LoRA, and the advice.
 
     Args:
         report: of the strengths.
         snapshot: which snapshot to keep, and why; empty where only one was tried.
+        held_out: by LoRA, the held-out loss of its run when it was saved.
     """
     by_lora: dict[Path, list[Point]] = {}
     for point in report.points:
@@ -82,7 +86,8 @@ def strengths(report: StrengthReport, snapshot: str = "") -> str:
     parts.append(tag("div", legend, "lora-lab-legend"))
     for lora, points in by_lora.items():
         alike = [point for point in points if point.text_encoder == point.unet]
-        parts.append(tag("h4", esc(lora.stem)))
+        loss = f", held-out loss {held_out[lora]:.4f}" if lora in held_out else ""
+        parts.append(tag("h4", esc(lora.stem + loss)))
         if len(alike) > 1:
             curves = [Curve(f"{css} dots", name, [(p.unet, getattr(p, name)) for p in alike]) for css, name in CURVES]
             parts.append(value_chart(curves, f"{lora.stem} over its strength"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,28 @@ def list_runs(folder: Path) -> list[ListedRun]:
     except OSError:
         return []
     return [_run(path) for path in folders]
+
+
+def held_out_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
+    """The held-out loss that was measured when each of these LoRAs was saved; those alone of which a run tells one.
+
+    Args:
+        folder: of all runs.
+        loras: files, as they were saved by a run; the newest run that saved one counts.
+    """
+    wanted = {lora.resolve(): lora for lora in loras}
+    found: dict[Path, float] = {}
+    for run in list_runs(folder):
+        events = list(_lines(folder / run.id / "events.jsonl"))
+        measured = {e.get("step"): _number(e.get("loss")) for e in events if e.get("event") == "Validated"}
+        for event in events:
+            saved = _word(event.get("path")) if event.get("event") == "SnapshotSaved" else None
+            lora = wanted.get(Path(saved).resolve()) if saved else None
+            loss = measured.get(event.get("step"))
+            if lora is not None:
+                found.pop(lora, None)
+                found.update({lora: loss} if loss is not None else {})
+    return found
 
 
 def _run(folder: Path) -> ListedRun:
@@ -71,6 +94,15 @@ def _word(value: object) -> str | None:
 def _events(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The newest start, step and end; a run that went on after it had ended has an end before its newest start."""
     found: dict[str, dict[str, Any]] = {}
+    for event in _lines(path):
+        found[str(event.get("event"))] = event
+        if event.get("event") == "RunStarted":
+            found.pop("RunEnded", None)
+    return found.get("RunStarted", {}), found.get("StepDone", {}), found.get("RunEnded", {})
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The events of a file; none of one that cannot be read."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -79,9 +111,6 @@ def _events(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
                 except (ValueError, RecursionError):
                     continue  # cut off by a crash
                 if isinstance(event, dict):
-                    found[str(event.get("event"))] = event
-                    if event.get("event") == "RunStarted":
-                        found.pop("RunEnded", None)
+                    yield event
     except OSError:
-        pass
-    return found.get("RunStarted", {}), found.get("StepDone", {}), found.get("RunEnded", {})
+        return

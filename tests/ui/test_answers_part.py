@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,12 +59,25 @@ def test_the_map_proposes_and_the_proposal_goes_on(
     assert train.widgets["mid_lr_weight"] in sent
 
 
+def _saved_by_a_run(host_data: Path, lora: Path) -> None:
+    run = host_data / "runs" / "1"
+    run.mkdir(parents=True)
+    (run / "settings.json").write_text("{}", encoding="utf-8")
+    saved = {"event": "SnapshotSaved", "step": 2, "path": str(lora)}
+    lines = [json.dumps(event) for event in (saved, {"event": "Validated", "step": 2, "loss": 0.0625})]
+    (run / "events.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
 def test_strengths_are_drawn_with_advice(panel: Any, asked: Any, context: UiContext) -> None:  # noqa: F811
     w, form = panel.answers, panel.form
     strengths = {form.mode: testing_form.STRENGTHS, form.values: "0.5, 1", form.seeds: "3", w.others: "smile\nfrown"}
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
     html = answer(panel)
     assert html.count("<polyline") == 4
+    assert "held-out loss" not in html
+    _saved_by_a_run(context.host.paths().data_dir, testing_form.plan_of(asked, form, context).lora)
+    answers_part.ask_strengths({**asked, **strengths}, w, form, context)
+    assert "held-out loss 0.0625" in answer(panel)
     answers_part.ask_strengths({**asked, **strengths, w.apart: True}, w, form, context)
     assert "te \\ unet" in answer(panel)
 
