@@ -78,7 +78,7 @@ def _rules() -> list[str]:
 
 def _starting() -> list[str]:
     found = ["## Starting points\n\n", _table("difficulty", "what belongs to it", "ranks (SD1)", "kinds")]
-    found += [_row(d.letter, d.text, " to ".join(map(str, sorted(set(d.ranks)))), ", ".join(d.kinds)) for d in TABLE]
+    found += [_row(d.letter, d.text, d.rank_words, ", ".join(d.kinds)) for d in TABLE]
     found += ["\nThe guide's own settings, as `lora-lab advise --base NAME` gives them:\n\n"]
     found += [_table("name", "for", "pictures", "steps at batch 1", "remark")]
     found += [_row(f"`{b.name}`", b.text, b.pictures, f"{b.steps:,}", b.remark or "-") for b in BASES]

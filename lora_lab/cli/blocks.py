@@ -186,6 +186,7 @@ class _Work:
 
     def strengths(self) -> dict[str, Any]:
         """Strengths, snapshots, and the advice."""
+        from lora_lab.host.choose import default_data_dir
         from lora_lab.testing.rows import numbers
         from lora_lab.testing.strengths import StrengthPlan, best_snapshot, run_strengths
         from lora_lab.workflow.run_list import held_out_losses
@@ -204,12 +205,12 @@ class _Work:
                 f"{point.lora.name} te {point.text_encoder:g} unet {point.unet:g}: concept {point.concept:.0%}, other "
                 f"tags {point.flexibility:.0%}, sound {point.fidelity:.0%}, overall {point.overall:.0%}"
             )
-        held_out = held_out_losses(self._host.paths().data_dir / "runs", loras)
+        held_out = held_out_losses(default_data_dir() / "runs", loras)
         for lora, loss in held_out.items():
             self._output.line(f"{lora.name}: held-out loss {loss:.4f}")
         self._output.line(report.advice.sentence)
         answer: dict[str, Any] = {
-            "held_out": {lora.name: loss for lora, loss in held_out.items()},
+            "held_out": {str(lora): loss for lora, loss in held_out.items()},
             "points": [point.to_json() for point in report.points], "best": report.best.to_json(),
             "advice": {"sentence": report.advice.sentence, "factors": dict(report.advice.factors)},
         }  # fmt: skip

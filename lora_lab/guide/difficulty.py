@@ -21,6 +21,11 @@ class Difficulty:
     kinds: tuple[str, ...]
     """algo values that can hold it."""
 
+    @property
+    def rank_words(self) -> str:
+        """``4 to 8``, or the one rank."""
+        return " to ".join(map(str, sorted(set(self.ranks))))
+
 
 TABLE = (
     Difficulty("A", "a plain woman or girl with usual clothes and hair", (4, 8), ("lora", "lokr")),

@@ -114,7 +114,7 @@ def gallery() -> str:
     """All categories with their example; what belongs to them is said below each."""
     tiles = (
         tag("figure", drawing(row.letter) + tag("figcaption", tag("b", row.letter) + " " + esc(row.text)),
-            title=f"ranks {row.ranks[0]} to {row.ranks[1]}")
+            title=f"rank {row.rank_words}")
         for row in TABLE
     )  # fmt: skip
     return tag("details", tag("summary", "Examples of how hard") + tag("div", "".join(tiles), "lora-lab-examples"))

@@ -128,8 +128,13 @@ def chart(status: RunStatus) -> str:
         Curve("lora-lab-average", "average", [(p.step, p.average) for p in status.losses]),
         Curve("lora-lab-validation dots", "held-out pictures", [(v.step, v.loss) for v in status.validations]),
     ]
+    return _drawn(curves, status.steps)
+
+
+def _drawn(curves: Sequence[Curve], last: int) -> str:
+    """Losses over 0 to `last`, with what each curve is."""
     keys = "".join(tag("span", tag("i", "", c.css) + esc(c.label)) for c in curves if c.points)
-    return tag("div", loss_chart(curves, status.steps) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
+    return tag("div", loss_chart(curves, last) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
 
 
 def by_noise(status: RunStatus) -> str:
@@ -144,10 +149,9 @@ def by_noise(status: RunStatus) -> str:
             ("lora-lab-average", "last quarter", course.late),
         )
     ]
-    keys = "".join(tag("span", tag("i", "", c.css) + esc(c.label)) for c in curves)
     text = "Timesteps: at the left little noise, where details are learnt; at the right much, where the whole is."
     note = tag("p", text, "lora-lab-muted")
-    drawn = tag("div", loss_chart(curves, BIN * BINS) + tag("div", keys, "lora-lab-legend"), "lora-lab-loss-chart")
+    drawn = _drawn(curves, BIN * BINS)
     return tag("details", tag("summary", "Loss by amount of noise") + note + drawn, "lora-lab-norms")
 
 

@@ -31,11 +31,7 @@ class ListedRun:
 
 def list_runs(folder: Path) -> list[ListedRun]:
     """All runs in a folder, the oldest first; what is no run, or cannot be read, is left out."""
-    try:
-        folders = sorted(path for path in folder.iterdir() if (path / "settings.json").is_file())
-    except OSError:
-        return []
-    return [_run(path) for path in folders]
+    return [_run(path) for path in _folders(folder)]
 
 
 def held_out_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
@@ -46,18 +42,24 @@ def held_out_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
         loras: files, as they were saved by a run; the newest run that saved one counts.
     """
     wanted = {lora.resolve(): lora for lora in loras}
-    found: dict[Path, float] = {}
-    for run in list_runs(folder):
-        events = list(_lines(folder / run.id / "events.jsonl"))
+    found: dict[Path, float | None] = {}
+    for run in _folders(folder):
+        events = list(_lines(run / "events.jsonl"))
         measured = {e.get("step"): _number(e.get("loss")) for e in events if e.get("event") == "Validated"}
         for event in events:
             saved = _word(event.get("path")) if event.get("event") == "SnapshotSaved" else None
             lora = wanted.get(Path(saved).resolve()) if saved else None
-            loss = measured.get(event.get("step"))
             if lora is not None:
-                found.pop(lora, None)
-                found.update({lora: loss} if loss is not None else {})
-    return found
+                found[lora] = measured.get(event.get("step"))
+    return {lora: loss for lora, loss in found.items() if loss is not None}
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Of all runs, the oldest first."""
+    try:
+        return sorted(path for path in folder.iterdir() if (path / "settings.json").is_file())
+    except OSError:
+        return []
 
 
 def _run(folder: Path) -> ListedRun:

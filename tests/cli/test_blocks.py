@@ -41,6 +41,24 @@ def test_a_grid_with_sheet_page_and_scores(tmp_path: Path, capsys: pytest.Captur
     assert "http" not in page, "it needs nothing else"
 
 
+def test_strengths_with_the_held_out_loss_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "lab" / "runs" / "1"
+    run.mkdir(parents=True)
+    (run / "settings.json").write_text("{}", encoding="utf-8")
+    saved = {"event": "SnapshotSaved", "step": 2, "path": str(LORA)}
+    events = (saved, {"event": "Validated", "step": 2, "loss": 0.0625})
+    (run / "events.jsonl").write_text("\n".join(map(json.dumps, events)), encoding="utf-8")
+    monkeypatch.setenv("LORA_LAB_DATA", str(tmp_path / "lab"))
+    status, told = answer(capsys, "--strengths", "1", "--seed", "1", "--out", str(tmp_path), *QUICKLY)
+    assert status == 0
+    found = told["strengths"]
+    assert isinstance(found, dict)
+    assert found["held_out"] == {str(LORA): 0.0625}
+    assert [point["unet"] for point in found["points"]] == [1.0]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -14,7 +14,7 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from lora_lab.families import Family  # noqa: E402
 from lora_lab.network.blocks import block_of_name  # noqa: E402
-from lora_lab.training.events import LossBins, Norms, StepDone  # noqa: E402
+from lora_lab.training.events import Norms  # noqa: E402
 from lora_lab.training.status import RunStatus, after  # noqa: E402
 from lora_lab.ui import run_view  # noqa: E402
 
@@ -45,13 +45,3 @@ def test_the_norm_of_each_block_is_that_of_the_files_products(tmp_path: Path) ->
 def test_nothing_is_drawn_where_nothing_has_moved(tmp_path: Path) -> None:
     status = RunStatus("one", "mika", tmp_path)
     assert run_view.norms(status) == run_view.norms(after(status, Norms(1, {"M00": 0.0}))) == ""
-
-
-def test_the_loss_of_every_item_is_told_by_its_timestep(tmp_path: Path) -> None:
-    """Two epochs of two steps of two items: as many are binned as were trained, and their mean is the steps' mean."""
-    run = Training(fresh_host(tmp_path), min_snr_gamma=0)
-    told, steps = run.of(LossBins), run.of(StepDone)
-    assert [event.step for event in told] == [2, 4]
-    assert sum(sum(event.counts.values()) for event in told) == 8
-    whole = sum(loss * event.counts[name] for event in told for name, loss in event.losses.items()) / 8
-    assert whole == pytest.approx(sum(event.loss for event in steps) / 4, rel=1e-5)

@@ -12,6 +12,7 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from lora_lab.errors import SettingsError  # noqa: E402
 from lora_lab.training.events import (  # noqa: E402
+    LossBins,
     PreviewMade,
     RunEnded,
     RunStarted,
@@ -146,3 +147,13 @@ def test_snapshots_and_pictures_every_so_many_steps(host: TinyHost) -> None:
     assert [p.path.name for p in run.of(PreviewMade)] == ["step00000006_00.png", "end_00.png"]
     plain = Training(host, max_train_epochs=3, train_batch_size=1, output_name="plain")
     assert same(tensors(run.ended.lora), tensors(plain.ended.lora))
+
+
+def test_the_loss_of_every_item_is_told_by_its_timestep(host: TinyHost) -> None:
+    """Two epochs of two steps of two items: as many are binned as were trained, and their mean is the steps' mean."""
+    run = Training(host, min_snr_gamma=0)
+    told, steps = run.of(LossBins), run.of(StepDone)
+    assert [event.step for event in told] == [2, 4]
+    assert sum(sum(event.counts.values()) for event in told) == 8
+    whole = sum(loss * event.counts[name] for event in told for name, loss in event.losses.items()) / 8
+    assert whole == pytest.approx(sum(event.loss for event in steps) / 4, rel=1e-5)
