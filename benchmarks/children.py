@@ -24,16 +24,20 @@ CLOCKS: Mapping[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": t
 class Child:
     """A candidate's process, seen from the outside."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, *, counted: bool = False) -> None:
         """
         Args:
-            command: what starts it; tensors from 64 KiB on become mappings of their own, so that memory is what lives.
+            command: what starts it.
             log: gets what it says on standard error.
+            counted: tensors from 64 KiB on become mappings of their own, so that its memory is what lives, exactly. The
+                system clears each page of each: the time is not what a user sees.
 
         Raises:
             RuntimeError: it ends before it is ready; with the end of its log.
         """
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(64 * 1024), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        if counted:
+            environment["MALLOC_MMAP_THRESHOLD_"] = str(64 * 1024)
         self._log = log
         with log.open("wb") as errors:
             self._process = subprocess.Popen(

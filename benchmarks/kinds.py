@@ -5,8 +5,9 @@ and kohya's own network on its own UNet class.
         [--peer SD_SCRIPTS --peer-python PYTHON]
 
 UNet and text encoder with random weights, 256 px, float32, rank 16, AdamW. The bare step is forward and backward to all
-activations. Each candidate is a process of its own that steps when asked, all on the same weights; memory is the peak
-above what was resident before the first step. The peer's repository and a Python with its packages lie outside.
+activations. Each candidate is a process of its own that steps when asked, all on the same weights. Memory is the peak
+above what was resident before the first step, in processes of their own that return at once what they free: to clear
+those pages again would weigh on the time. The peer's repository and a Python with its packages lie outside.
 """
 
 from __future__ import annotations
@@ -25,10 +26,9 @@ PEERS = ("lora", "locon")
 """Kinds that kohya's own network has."""
 
 
-def measure(candidates: dict[str, Child], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds of each round, and the MiB at the end; one round before them does not count."""
+def measure(candidates: dict[str, Child], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round; one round before them does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    grown: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
     for number in range(-1, rounds):
         first = number % len(names)
@@ -37,8 +37,16 @@ def measure(candidates: dict[str, Child], rounds: int) -> tuple[dict[str, list[f
             print(f"round {number + 1}, {name}: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
             if number >= 0:
                 seconds[name].append(float(found["seconds"]))
-                grown[name] = [float(found["grown"])]
-    return seconds, grown
+    return seconds
+
+
+def peak(command: list[str], log: Path) -> list[float]:
+    """MiB above the weights, of two steps in a process of their own."""
+    child = Child(command, log, counted=True)
+    try:
+        return [float(child.step()["grown"]) for _ in range(2)][1:]
+    finally:
+        child.close()
 
 
 def figures_of(kind: str, batch: int, seconds: dict[str, list[float]], grown: dict[str, list[float]]) -> list[Figure]:
@@ -88,13 +96,16 @@ def main() -> int:
                 commands["kohya"] = [asked.peer_python or sys.executable, script, "--peer", asked.peer, *same]
             children = {who: Child(command, Path(name) / f"{who}.log") for who, command in commands.items()}
             try:
-                found = figures_of(kind, asked.batch, *measure(children, asked.rounds))
-                figures += found
-                if not asked.json:
-                    print(table(f"... {kind}", found), flush=True)
+                seconds = measure(children, asked.rounds)
             finally:
                 for child in children.values():
                     child.close()
+            compared = ("ours", *(who for who in ("lycoris", "kohya") if who in commands))
+            grown = {who: peak(commands[who], Path(name) / f"{who}.log") for who in compared}
+            found = figures_of(kind, asked.batch, seconds, grown)
+            figures += found
+            if not asked.json:
+                print(table(f"... {kind}", found), flush=True)
     return show("A step of each kind, SD1.5's sizes", figures, asked.json)
 
 
