@@ -191,6 +191,20 @@ def test_answers_fill_the_form_a_rule_mends_it_and_a_value_comes_back(page: Any,
     rule.wait_for(state="detached")
 
 
+def test_a_drawn_example_is_chosen_by_click_and_key(page: Any) -> None:
+    show(page, "Train")
+    page.click("#lora_lab_advice .label-wrap")
+    page.click("#lora_lab_advice_examples summary")
+    chosen = page.locator("#lora_lab_advice_examples [aria-pressed=true]")
+    assert chosen.get_attribute("value") == page.input_value(box("advice", "difficulty"))[0] == "B"
+    for letter, press in (("F", "click"), ("H", "Enter"), ("A", " ")):
+        example = page.locator(f"#lora_lab_advice_examples button[value={letter}]")
+        example.click() if press == "click" else example.press(press)
+        page.wait_for_selector(f"#lora_lab_advice_examples button[value={letter}][aria-pressed=true]")
+        assert page.input_value(box("advice", "difficulty")).startswith(f"{letter}: ")
+        assert chosen.count() == 1
+
+
 def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(page: Any, tmp_path: Path) -> None:
     write_pictures(tmp_path / "train" / "1_mika", 2)
     values = run_settings(tmp_path, max_train_epochs=1, output_name="swept", sample_prompts="mika --d 3 --s 1")
