@@ -139,24 +139,9 @@
         setTimeout(() => { button.textContent = word; }, 1500);
     }
 
-    // The webui translates texts as they come into the page, and the title of what comes, but no titles and placeholders
-    // further inside, nor those that are set later: these are looked up here, in its dictionary of whole texts.
-    const dictionary = () => window.localization || {};
-    const say = (text) => dictionary()[text] || text;
-    const said = {title: new WeakMap(), placeholder: new WeakMap()}; // what was made of an element's
-
-    function translate() {
-        if (!Object.keys(dictionary()).length) return;
-        for (const name of Object.keys(said)) {
-            for (const element of document.querySelectorAll("#lora_lab_root [" + name + "]")) {
-                if (said[name].get(element) !== element[name]) element[name] = say(element[name]);
-                said[name].set(element, element[name]);
-            }
-        }
-    }
-
     // Tooltips: unit, cost, kohya's default of settings; what buttons, folds and tabs are for.
     const tabs = new Map(); // a tab's panel -> its tooltip: gradio makes the buttons anew at each choice
+    const titled = new WeakSet();
 
     function hint() {
         for (const holder of document.querySelectorAll(".lora-lab-hints[data-hints]")) {
@@ -169,7 +154,8 @@
         for (const [panel, text] of tabs) {
             const all = Array.from(panel.parentElement.children).filter((one) => one.classList.contains("tabitem"));
             const button = panel.parentElement.querySelector(".tab-nav").children[all.indexOf(panel)];
-            if (button && button.title !== say(text)) button.title = text;
+            if (button && !titled.has(button)) button.title = text;
+            if (button) titled.add(button);
         }
     }
 
@@ -185,7 +171,6 @@
     setInterval(() => {
         if (!byId("lora_lab_root")) return;
         hint();
-        translate();
         ask();
         refreshCards();
         const form = byId("lora_lab_train_form");

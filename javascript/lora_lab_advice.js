@@ -1,4 +1,5 @@
-// Advice in the panel Train: buttons of rules and of recommended values, and which of these the form has changed.
+// Advice in the panel Train: buttons of rules, of recommended values and of the drawn examples, and which of these values
+// the form has changed.
 (function () {
     "use strict";
     const lab = window.loraLab = window.loraLab || {waiting: ""};
@@ -12,9 +13,17 @@
         lab.advice = button.dataset.advice;
         const act = document.getElementById("lora_lab_advice_act");
         if (act) act.click();
+        if (button.value) return; // an example: no field of the form
         const again = document.getElementById("lora_lab_train_replan");
         if (again) setTimeout(() => again.click(), TICK); // silencing changes no field, so nobody else asks
     }
+
+    // The example of the difficulty that is chosen, by a click on it or in the list.
+    lab.mark = (chosen) => {
+        for (const example of document.querySelectorAll("#lora_lab_advice_examples button")) {
+            example.setAttribute("aria-pressed", String(example.value === chosen.charAt(0)));
+        }
+    };
 
     function held(name) {
         const field = document.querySelector("#lora_lab_train_" + name + " :is(input, textarea)");

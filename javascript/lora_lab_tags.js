@@ -68,6 +68,7 @@
             chip.className = "lora-lab-chip";
             chip.tabIndex = 0;
             chip.draggable = true;
+            chip.translate = false;
             chip.dataset.tag = name;
             chip.textContent = name;
             input.before(chip);

@@ -53,7 +53,7 @@
         box.type = "checkbox";
         box.addEventListener("change", () => frame.classList.toggle("lora-lab-difference", box.checked));
         label.append(box, text("span", " difference"));
-        const copy = text("button", "Copy " + over.tag, "lora-lab-small-button");
+        const copy = text("button", `Copy ${over.tag}`, "lora-lab-small-button");
         copy.type = "button";
         copy.addEventListener("click", () => navigator.clipboard && navigator.clipboard.writeText(over.tag));
         frame.style.setProperty("--cut", "50%");

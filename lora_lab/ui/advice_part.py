@@ -76,7 +76,7 @@ def build(context: UiContext) -> AdviceWidgets:
         with gr.Row(elem_classes=["lora-lab-row"]):
             making = _choice("making", "what", asked.MAKINGS, "character")
             difficulty = _choice("difficulty", "how hard (a character)", LETTERS, "B")
-        gr.HTML(difficulty_view.gallery(), elem_id="lora_lab_advice_examples")
+        gr.HTML(difficulty_view.gallery("B"), elem_id="lora_lab_advice_examples")
         with gr.Row(elem_classes=["lora-lab-row"]):
             knows = _choice("knows", "what the checkpoint draws", asked.CHECKPOINTS, kind)
             look = _choice("look", "how it is to look", asked.LOOKS, "keep")
@@ -125,8 +125,9 @@ def wire(w: AdviceWidgets, fields: Fields, plan: Any, context: UiContext) -> Non
     which = "async (...values) => { values[PLACE] = window.loraLab.advice; return values; }"
     inputs = {w.pressed, *fields.all}
     place = sorted(inputs, key=lambda component: component._id).index(w.pressed)
-    on(w.act.click, do, inputs, [plan, *fields.widgets.values()], context, quiet=True,
+    on(w.act.click, do, inputs, [plan, w.difficulty, *fields.widgets.values()], context, quiet=True,
        js=which.replace("PLACE", str(place)))  # fmt: skip
+    w.difficulty.change(None, w.difficulty, None, _js="(chosen) => window.loraLab.mark(chosen)")
 
 
 def propose(values: Values, w: AdviceWidgets, fields: Fields, context: UiContext) -> Changes:
@@ -181,7 +182,7 @@ def _report(fields: Fields, values: Values, context: UiContext) -> ScanReport | 
 
 
 def press(values: Values, w: AdviceWidgets, fields: Fields, plan: Any, context: UiContext) -> Changes:  # noqa: ANN401
-    """Do what a button of a list says: set settings, or do not hear a rule any more.
+    """Do what a button says: set settings, choose a difficulty, or do not hear a rule any more.
 
     Raises:
         SettingsError: the settings cannot be had so.
@@ -197,6 +198,8 @@ def press(values: Values, w: AdviceWidgets, fields: Fields, plan: Any, context: 
         changes = asked_for.get("changes") or {}
         settings = TrainSettings.from_mapping(fields.raw(values)).replace(**changes)
         return fields.show(settings, [name for name in changes if name in fields.widgets])
+    if act == "difficulty":
+        return {w.difficulty: LETTERS[letter]} if (letter := str(asked_for.get("letter"))) in LETTERS else {}
     if act == "silence":
         advice.silence(folder, str(asked_for.get("rule")))
         return {plan: tag("p", "Not said again.", "lora-lab-muted")}

@@ -15,7 +15,7 @@ from lora_lab.guide.recommend import Recommendation
 from lora_lab.guide.rules.base import Finding
 from lora_lab.guide.value import Value
 from lora_lab.ui.svg import step_chain
-from lora_lab.ui.words import count, esc, tag
+from lora_lab.ui.words import count, esc, own, sentence, tag
 
 SMALL_BUTTON = "lora-lab-small-button lg secondary"
 
@@ -53,8 +53,9 @@ def _list(found: Sequence[Finding]) -> str:
 
 def _finding(finding: Finding) -> str:
     rule, fired = finding.rule, finding.fired
-    text = tag("span", esc(_sentence(fired.text)))
-    why = tag("span", esc(_sentence(f"{rule.why}; {fired.remedy}" if fired.remedy else rule.why)), "lora-lab-muted")
+    text = tag("span", esc(sentence(fired.text)))
+    reasons = (tag("span", esc(sentence(said)), "lora-lab-muted") for said in (rule.why, fired.remedy) if said)
+    why = " ".join(reasons)
     source = tag("span", esc(f"({rule.source})"), "lora-lab-muted lora-lab-small")
     buttons = _button(finding.button, "set", {"changes": dict(fired.changes)}) if fired.changes else ""
     buttons += _button("not again", "silence", {"rule": rule.id}, title="do not say this any more")
@@ -70,16 +71,10 @@ def _button(word: str, act: str, values: Mapping[str, Any], title: str = "") -> 
     return tag("button", esc(word), css, type="button", data_advice=asked, title=title)
 
 
-def _sentence(text: str) -> str:
-    """With a full stop, and a capital unless it begins with the name of a setting."""
-    name = "_" in text.split(" ", 1)[0]
-    return (text if name else text[:1].upper() + text[1:]) + "."
-
-
 def symptom(found: Symptom, changes: Mapping[str, Any]) -> str:
     """What pictures show, what it means, and a button with the changes for the next bake."""
-    means = esc(_sentence(found.means)) + " " + tag("span", esc(f"({found.source})"), "lora-lab-muted lora-lab-small")
-    hand = tag("p", esc(_sentence(found.by_hand))) if found.by_hand else ""
+    means = esc(sentence(found.means)) + " " + tag("span", esc(f"({found.source})"), "lora-lab-muted lora-lab-small")
+    hand = tag("p", esc(sentence(found.by_hand))) if found.by_hand else ""
     said = ", ".join(f"{name} {_shown(value)}" for name, value in changes.items())
     button = _button(f"set {said}", "set", {"changes": dict(changes)}) if changes else ""
     return tag("div", tag("p", means) + hand + tag("div", button, "lora-lab-advice-buttons"), "lora-lab-advice")
@@ -87,7 +82,7 @@ def symptom(found: Symptom, changes: Mapping[str, Any]) -> str:
 
 def recommendation(found: Recommendation) -> str:
     """Each value with its reason, its source, and a button that brings it back where the form differs."""
-    head = tag("b", esc(f"{found.method.name} style")) + esc(f": {found.method.why}. ")
+    head = tag("b", esc(f"{found.method.name} style")) + ": " + tag("span", esc(sentence(found.method.why))) + " "
     head += tag("span", esc(f"({found.method.source})"), "lora-lab-muted lora-lab-small")
     rows = "".join(_value(value) for value in found.values)
     notes = "".join(tag("p", esc(text), "lora-lab-todo") for text in found.remarks)
@@ -97,9 +92,9 @@ def recommendation(found: Recommendation) -> str:
 
 def _value(value: Value) -> str:
     shown = _shown(value.value)
-    why = esc(_sentence(value.why)) + " " + tag("span", esc(f"({value.source})"), "lora-lab-muted lora-lab-small")
+    why = esc(sentence(value.why)) + " " + tag("span", esc(f"({value.source})"), "lora-lab-muted lora-lab-small")
     back = _button("back to recommended", "set", {"changes": {value.name: value.value}})
-    cells = tag("td", tag("code", esc(value.name)) + back) + tag("td", tag("b", esc(shown))) + tag("td", why)
+    cells = tag("td", tag("code", esc(value.name)) + back) + tag("td", own("b", shown)) + tag("td", why)
     return tag("tr", cells, data_setting=value.name, data_value=_in_form(value.value))
 
 
@@ -138,7 +133,7 @@ def curve(remarks: Sequence[Remark]) -> str:
 
 
 def _remark(remark: Remark) -> str:
-    return esc(_sentence(remark.text)) + " " + tag("span", esc(f"({remark.source})"), "lora-lab-muted")
+    return esc(sentence(remark.text)) + " " + tag("span", esc(f"({remark.source})"), "lora-lab-muted")
 
 
 def glossary(words: Sequence[Word] = WORDS) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lora_lab.ui.svg import Curve, value_chart
 from lora_lab.ui.tags_view import url
 from lora_lab.ui.u_chart import Cell, u_chart
-from lora_lab.ui.words import bar, bullets, esc, tag, void
+from lora_lab.ui.words import bar, bullets, esc, own, tag, void
 
 if TYPE_CHECKING:
     from lora_lab.testing.diagnosis import Diagnosis, PriorKnowledge
@@ -127,7 +127,7 @@ def diagnosis(found: Diagnosis) -> str:
         for c in found.copies[:6]
     )
     blame = "".join(
-        tag("tr", tag("td", esc(one.tag)) + tag("td", f"{one.change:.0%}") + tag("td", f"{one.concept:+.0%}"))
+        tag("tr", own("td", one.tag) + tag("td", f"{one.change:.0%}") + tag("td", f"{one.concept:+.0%}"))
         for one in sorted(found.blame, key=lambda one: -one.change)
     )
     head = tag("tr", tag("th", "tag") + tag("th", "share of the change") + tag("th", "of the concept"))
@@ -141,7 +141,7 @@ def prior(found: Sequence[PriorKnowledge]) -> str:
     """Each word, what it means to the bare checkpoint, and how much it changes the picture."""
     most = max([one.change for one in found] + [1e-6])
     lines = [
-        tag("td", esc(one.word)) + tag("td", esc(one.sentence)) + tag("td", bar(one.change / most, label="change"))
+        own("td", one.word) + tag("td", esc(one.sentence)) + tag("td", bar(one.change / most, label="change"))
         for one in found
     ]
     head = tag("tr", tag("th", "word") + tag("th", "what it brings") + tag("th", "change"))

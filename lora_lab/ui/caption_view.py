@@ -34,4 +34,4 @@ def _row(caption: ShownCaption, room: int) -> str:
         listed = ", ".join(f"{word} × {weight:.3g}" for word, weight in caption.weights)
         words += tag("span", esc(f" [{listed}]"), "lora-lab-muted")
     count = "" if caption.tokens is None else tag("b", f"{caption.tokens}", title="tokens")
-    return tag("li", tag("span", words) + count, title=caption.picture.name)
+    return tag("li", tag("span", words, translate="no") + count, title=caption.picture.name)

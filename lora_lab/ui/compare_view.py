@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_lab.ui.words import bar, esc, tag
+from lora_lab.ui.words import bar, esc, own, tag
 from lora_lab.workflow.compare_runs import MOST_STARS, ComparedRun, next_step, rank
 
 BUTTON = "lora_lab_compare_act"
@@ -28,10 +28,10 @@ def table(runs: Sequence[ComparedRun]) -> str:
 
 def _row(one: ComparedRun, place: float | None, *, first: bool) -> str:
     score, run = one.score, one.run
-    pairs = [f"{esc(name)} {_short(old)} → {_short(new)}" for name, (old, new) in one.changed.items()]
-    changed = "".join(tag("div", pair) for pair in pairs)
+    pairs = [f"{name} {_short(old)} → {_short(new)}" for name, (old, new) in one.changed.items()]
+    changed = "".join(own("div", pair) for pair in pairs)
     cells = (
-        tag("b", esc(run.name or run.id)) + tag("div", esc(run.state), "lora-lab-muted lora-lab-small"),
+        own("b", run.name or run.id) + tag("div", esc(run.state), "lora-lab-muted lora-lab-small"),
         tag("div", changed or "-", "lora-lab-small"), f"{run.step:,}",
         "-" if run.val_loss is None else f"{run.val_loss:.4f}", _share(score.concept if score else None),
         _share(score.leakage if score else None), _share(score.flexibility if score else None), _stars(one),
@@ -56,4 +56,4 @@ def _share(value: float | None) -> str:
 
 def _short(value: Any) -> str:  # noqa: ANN401 - a setting
     text = "empty" if value in (None, "", ()) else f"{value:g}" if isinstance(value, float) else str(value)
-    return esc(text if len(text) < 40 else text[:37] + "...")
+    return text if len(text) < 40 else text[:37] + "..."

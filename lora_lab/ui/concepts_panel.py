@@ -22,7 +22,7 @@ from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import tags_data
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
-from lora_lab.ui.words import count, esc, tag
+from lora_lab.ui.words import count, esc, own, tag
 
 Read = Callable[[Values], TrainSettings]
 REPAIRS: dict[str, Callable[[Path], Path]] = {
@@ -259,7 +259,7 @@ def shares(report: ScanReport) -> str:
     for row in rows:
         bar = tag("span", tag("i", style=f"width:{row.share * 100:.0f}%"), "lora-lab-share") + f"{row.share:.0%}"
         sum_ = f"{len(row.subset.pictures)} x {row.subset.repeats} = {row.items}"
-        cells = (tag("b", esc(row.subset.name)), sum_, bar, str(row.suggested))
+        cells = (own("b", row.subset.name), sum_, bar, str(row.suggested))
         lines.append(tag("tr", "".join(tag("td", cell) for cell in cells)))
     items = sum(row.items for row in rows)
     batch, steps = report.options.train_batch_size, report.steps_per_epoch()

@@ -8,7 +8,7 @@ from pathlib import Path
 from lora_lab.dataset.problems import Problem, Severity
 from lora_lab.dataset.scan import ScanReport
 from lora_lab.ui.svg import bucket_chart
-from lora_lab.ui.words import count, esc, tag
+from lora_lab.ui.words import count, esc, own, sentence, tag
 
 SHOWN = 100
 """So many problems are listed; a page with thousands helps nobody."""
@@ -46,7 +46,7 @@ def subsets(report: ScanReport) -> str:
     head = tag("tr", "".join(tag("th", esc(title)) for title in titles))
     rows = []
     for s in report.subsets:
-        name = tag("td", tag("b", esc(s.name)) + (" (regularisation)" if s.regularisation else ""), title=str(s.folder))
+        name = tag("td", own("b", s.name) + (" (regularisation)" if s.regularisation else ""), title=str(s.folder))
         known = sum(p.has_caption for p in s.pictures)
         numbers = (s.repeats, len(s.pictures), known, "" if s.regularisation else s.repeats * len(s.pictures))
         rows.append(tag("tr", name + "".join(tag("td", esc(n)) for n in numbers)))
@@ -81,10 +81,6 @@ def _problem(problem: Problem, root: Path) -> str:
     name = str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
     word, css = SEVERITIES[problem.severity]
     badge = tag("span", esc(word), "lora-lab-badge")
-    remedy = tag("span", f"{esc(_sentence(problem.remedy))}", "lora-lab-muted") if problem.remedy else ""
+    remedy = tag("span", esc(sentence(problem.remedy)), "lora-lab-muted") if problem.remedy else ""
     text = tag("code", esc(name), title=problem.file) + " " + esc(problem.why) + ". " + remedy
     return tag("li", badge + tag("div", text), css)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."

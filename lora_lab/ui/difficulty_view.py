@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lora_lab.guide.difficulty import TABLE
+import json
+
+from lora_lab.guide.difficulty import TABLE, Difficulty
 from lora_lab.ui.words import esc, tag
 
 SIDE = 100
@@ -110,11 +112,20 @@ def drawing(letter: str) -> str:
     return f'<svg viewBox="0 0 {SIDE} {SIDE}" aria-hidden="true">{DRAWN[letter]()}</svg>'
 
 
-def gallery() -> str:
-    """All categories with their example; what belongs to them is said below each."""
-    tiles = (
-        tag("figure", drawing(row.letter) + tag("figcaption", tag("b", row.letter) + " " + esc(row.text)),
-            title=f"rank {row.rank_words}")
-        for row in TABLE
+def gallery(chosen: str) -> str:
+    """All categories with their example, each a button that chooses it.
+
+    Args:
+        chosen: the letter that is marked; the page's JavaScript moves the mark with the answer.
+    """
+    tiles = "".join(_tile(row, row.letter == chosen) for row in TABLE)
+    return tag("details", tag("summary", "Examples of how hard") + tag("div", tiles, "lora-lab-examples"))
+
+
+def _tile(row: Difficulty, pressed: bool) -> str:
+    asked = json.dumps({"act": "difficulty", "letter": row.letter})
+    return tag(
+        "button", drawing(row.letter) + tag("span", tag("b", row.letter) + " " + esc(row.text)), "lora-lab-advise",
+        type="button", value=row.letter, data_advice=asked, aria_pressed=str(pressed).lower(),
+        title=f"rank {row.rank_words}",
     )  # fmt: skip
-    return tag("details", tag("summary", "Examples of how hard") + tag("div", "".join(tiles), "lora-lab-examples"))

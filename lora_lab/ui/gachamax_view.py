@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lora_lab.ui.tags_view import url
-from lora_lab.ui.words import bar, count, esc, tag, void
+from lora_lab.ui.words import bar, count, esc, own, tag, void
 from lora_lab.workflow.gachamax.rounds import Candidate, Round, Rounds
 
 BUTTON = "lora_lab_gachamax_act"
@@ -70,7 +70,7 @@ def _card(one: Candidate, path: Path, here: bool) -> str:
     facts = f"like {one.likeness:.0%}" + (", a copy" if one.copy else f", new {one.apart:.0%}")
     facts += ", by img2img" if one.original else ""
     keep, drop = _choice(one, "keep", "Keep", "key K"), _choice(one, "drop", "Drop", "key D")
-    inner = picture + tag("small", esc(facts), "lora-lab-muted") + tag("small", esc(one.caption))
+    inner = picture + tag("small", esc(facts), "lora-lab-muted") + own("small", one.caption)
     state = f"lora-lab-{one.choice}" if one.choice else ""
     css = " ".join(filter(None, ("lora-lab-variant", "lora-lab-here" if here else "", state)))
     return tag("li", inner + tag("span", keep + drop, "lora-lab-ways"), css)

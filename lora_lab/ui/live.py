@@ -13,7 +13,7 @@ from lora_lab.training.status import RunStatus
 from lora_lab.ui import run_view, words
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
-from lora_lab.ui.words import esc, tag
+from lora_lab.ui.words import esc, own, tag
 from lora_lab.workflow.tasks import TaskStatus, tasks
 
 FAMILIES = {"sd1": "SD1", "sd2": "SD2", "sdxl": "SDXL"}
@@ -182,17 +182,16 @@ def _checkpoint(info: CheckpointInfo | None) -> str:
 
 
 def _item(label: str, value: str, *, title: str = "", badge: str = "") -> str:
-    shown = tag("b", esc(value)) + (tag("em", esc(badge)) if badge else "")
+    shown = own("b", value) + (tag("em", esc(badge)) if badge else "")
     return tag("span", tag("span", esc(label)) + shown, "lora-lab-item", title=title)
 
 
 def _job(status: RunStatus | None, waiting: tuple[run_view.Waiting, ...]) -> str:
     if status is None:
         return _item("run", "none")
-    text = run_view.progress_words(status)
-    more = f", {len(waiting)} waiting" if waiting else ""
+    text = words.listed([*run_view.progress(status), *([f"{len(waiting)} waiting"] if waiting else [])])
     bar = words.bar(status.share, label="progress of the run") if status.active else ""
-    inner = tag("span", esc("run")) + tag("b", esc(status.name)) + tag("span", esc(text + more)) + bar
+    inner = tag("span", esc("run")) + own("b", status.name) + tag("span", text) + bar
     return tag("span", inner, "lora-lab-item lora-lab-job")
 
 

@@ -40,7 +40,7 @@ def grid(choices: Sequence[Choice], found: int, chosen: frozenset[str]) -> str:
         mark = tag("em", "generated") if choice.generated else ""
         css = "lora-lab-thumb lora-lab-pick" + (" lora-lab-on" if choice.name in chosen else "")
         more = {"data_picture": choice.name, "data_full": url(choice.full), "data_caption": choice.caption}
-        cells.append(tag("button", here + mark, css, type="button", title=choice.name, **more))
+        cells.append(tag("button", here + mark, css, type="button", title=choice.name, translate="no", **more))
     said = f"{len(choices):,} of {count(found, 'picture')}" if found > len(choices) else count(found, "picture")
     head = tag("b", esc(said)) + tag("span", "click to choose, Shift for all between", "lora-lab-muted lora-lab-small")
     return tag("div", head, "lora-lab-gallery-head") + tag("div", "".join(cells), "lora-lab-thumbs")

@@ -17,7 +17,7 @@ from lora_lab.training.status import RunStatus
 from lora_lab.ui import advice_view, words
 from lora_lab.ui.svg import Curve, loss_chart
 from lora_lab.ui.u_chart import Cell, u_chart
-from lora_lab.ui.words import esc, tag
+from lora_lab.ui.words import esc, own, tag
 from lora_lab.workflow.advice import course_of
 
 if TYPE_CHECKING:
@@ -65,14 +65,16 @@ def state_words(status: RunStatus) -> str:
     if status.ended is not None and status.ended.lora is None and status.state in ("stopped", "interrupted"):
         return f"{status.state} before its first step"
     if status.active and status.progress is not None:
-        stage = status.progress
-        return f"{stage.stage} {stage.done} of {stage.total}" if stage.total > 1 else stage.stage
+        return status.progress.stage
     return STATES[status.state]
 
 
-def progress_words(status: RunStatus) -> str:
-    """Step, epoch and time left (no HTML)."""
+def progress(status: RunStatus) -> list[str]:
+    """State, step, epoch and time left, in a few words each (no HTML)."""
     parts = [state_words(status)]
+    stage = status.progress
+    if status.active and stage is not None and stage.total > 1 and not status.stopping:
+        parts.append(f"{stage.done:,} of {stage.total:,}")
     if status.last is not None and status.started is not None:
         parts.append(f"step {status.step:,} of {status.steps:,}")
         parts.append(f"epoch {status.last.epoch} of {status.started.epochs}")
@@ -80,13 +82,13 @@ def progress_words(status: RunStatus) -> str:
         parts.append(f"{words.duration(status.seconds_left)} left")
     if status.ended is not None:
         parts.append(f"took {words.duration(status.ended.seconds)}")
-    return ", ".join(parts)
+    return parts
 
 
 def head(status: RunStatus) -> str:
     """Name, state and the bar."""
-    name = tag("b", esc(status.name))
-    text = tag("span", esc(progress_words(status)), "lora-lab-muted")
+    name = own("b", status.name)
+    text = tag("span", words.listed(progress(status)), "lora-lab-muted")
     bar = words.bar(status.share, label=f"progress of {status.name}") if status.active else ""
     error = status.ended.error if status.ended else ""
     return tag(
@@ -223,7 +225,7 @@ def _waits(run: Waiting, number: int, count: int) -> str:
     )
     buttons += tag("button", "cancel", f"lora-lab-cancel {css}", type="button", data_run=run.id)
     look = tag("span", esc(run.short), "lora-lab-muted lora-lab-small")
-    text = tag("span", tag("b", esc(run.name)) + look, "lora-lab-line", title=run.settings)
+    text = tag("span", own("b", run.name) + look, "lora-lab-line", title=run.settings)
     return tag("li", text + tag("span", buttons, "lora-lab-buttons"))
 
 

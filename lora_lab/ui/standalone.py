@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 """The webui finds `style.css` and `javascript/` at the top of an extension, so that is where they are in a clone."""
 SCRIPTS = (
     "lora_lab.js", "lora_lab_tags.js", "lora_lab_blocks.js", "lora_lab_pictures.js", "lora_lab_queue.js",
-    "lora_lab_testing.js", "lora_lab_advice.js",
+    "lora_lab_testing.js", "lora_lab_advice.js", "lora_lab_words.js",
 )  # fmt: skip
 ASSETS = Path(__file__).resolve().parent / "assets"
 """Where a wheel has them (see setup.py)."""

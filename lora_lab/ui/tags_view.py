@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from pathlib import PurePath
 from urllib.parse import quote
 
-from lora_lab.ui.words import count, esc, tag, void
+from lora_lab.ui.words import count, esc, own, tag, void
 
 MOST_ROWS = 400
 """Tags listed; the filter finds the others."""
@@ -75,7 +75,8 @@ def tag_table(rows: Sequence[TagRow], chosen: frozenset[str]) -> str:
     head = tag("tr", "".join(tag("th", esc(title)) for title in titles))
     lines = []
     for row in rows[:MOST_ROWS]:
-        name = act("tag", row.name, row.name, "lora-lab-tag" + (" lora-lab-on" if row.name in chosen else ""))
+        css = "lora-lab-tag" + (" lora-lab-on" if row.name in chosen else "")
+        name = act("tag", row.name, row.name, css, translate="no")
         share = tag("span", tag("i", style=f"width:{row.share * 100:.0f}%"), "lora-lab-share") + f"{row.share:.0%}"
         cells = (name, f"{row.count:,}", share, "" if row.mean is None else f"{row.mean:.2f}")
         beside = f"beside it: {', '.join(row.beside)}" if row.beside else ""
@@ -98,8 +99,8 @@ def gallery(page: Page, selected: frozenset[str], current: str) -> str:
             else tag("span", "cannot be shown", "lora-lab-muted")
         )
         mark = tag("em", "edited" if thumb.edited else "")
-        mark += tag("b", str(thumb.tags), title=count(thumb.tags, "tag"))
-        more = {"data_act": "open", "data_value": thumb.file, "title": name}
+        mark += tag("b", str(thumb.tags), title=count(thumb.tags, "tag"), translate="yes")
+        more = {"data_act": "open", "data_value": thumb.file, "title": name, "translate": "no"}
         items.append(tag("button", inner + mark, css, type="button", **more))
     said = count(page.found, "picture") + (f" of {page.total:,}" if page.found != page.total else "")
     if selected:
@@ -148,7 +149,7 @@ def editor(edited: Edited | None) -> str:
     head = tag(
         "div",
         act("step", "-1", "‹", "lora-lab-small-button", title="the one before (left arrow)")
-        + tag("b", esc(PurePath(edited.file).stem))
+        + own("b", PurePath(edited.file).stem)
         + act("step", "1", "›", "lora-lab-small-button", title="the next one (right arrow)")
         + tag("span", esc(length), "lora-lab-muted lora-lab-small" + over),
         "lora-lab-editor-head",
@@ -156,7 +157,7 @@ def editor(edited: Edited | None) -> str:
     image = void("img", src=url(edited.picture), alt=PurePath(edited.file).name)
     caption = tag("div", chips + entry, "lora-lab-chips", data_file=edited.file, data_tags=json.dumps(edited.tags))
     said = [act("add", name, f"{name} {p:.2f}", "lora-lab-chance") for name, p in edited.chances.items()]
-    offer = tag("div", "".join(said), "lora-lab-chances") if said else ""
+    offer = tag("div", "".join(said), "lora-lab-chances", translate="no") if said else ""
     title = tag("h4", "The tagger also sees") if said else ""
     keys = "Arrows: next picture. /: filter. E: add a tag. On a tag: Delete, Alt+arrows to move. Ctrl+Z, Ctrl+Y."
     right = tag("div", caption + words + title + offer + tag("p", esc(keys), "lora-lab-muted lora-lab-small"))
@@ -171,8 +172,9 @@ def _chip(name: str, edited: Edited) -> str:
     cross = tag("button", "×", "lora-lab-cross", type="button", aria_label=f"delete {name}", tabindex=-1)
     doubt = " lora-lab-doubt" if chance is not None and chance < 0.5 else ""
     return tag(
-        "span", esc(name) + cross, "lora-lab-chip" + doubt, tabindex="0", draggable="true", data_tag=name, title=title
-    )
+        "span", own("span", name) + cross, "lora-lab-chip" + doubt, tabindex="0", draggable="true",
+        data_tag=name, title=title,
+    )  # fmt: skip
 
 
 def difference(before: Sequence[str], after: Sequence[str]) -> str:
@@ -197,7 +199,7 @@ def changes(changed: Sequence[tuple[str, Sequence[str], Sequence[str]]], total: 
     if not changed:
         return tag("p", f"No caption of {total:,} would change.", "lora-lab-empty")
     lines = [
-        tag("li", tag("b", esc(PurePath(file).stem)) + tag("div", difference(before, after)))
+        tag("li", tag("b", esc(PurePath(file).stem)) + tag("div", difference(before, after)), translate="no")
         for file, before, after in changed[:MOST_CHANGES]
     ]
     more = len(changed) - MOST_CHANGES

@@ -34,7 +34,7 @@ def grid(plan: GridPlan, cells: Mapping[Place, Shown]) -> str:
 
 
 def _head(prompt: str, seed: int) -> str:
-    return tag("span", esc(prompt), title=prompt) + tag("small", f"seed {seed}", "lora-lab-muted")
+    return tag("span", esc(prompt), title=prompt, translate="no") + tag("small", f"seed {seed}", "lora-lab-muted")
 
 
 def _cell(shown: Shown | None, label: str, row: int) -> str:
@@ -42,7 +42,7 @@ def _cell(shown: Shown | None, label: str, row: int) -> str:
         return tag("td", tag("i", "", "lora-lab-blank"))
     picture = void("img", src=url(str(shown.path)), alt=label, loading="lazy")
     where = {"data_cell": url(str(shown.path)), "data_label": label, "data_row": row}
-    more = {**where, "data_tag": shown.tag, "title": shown.tag}
+    more = {**where, "data_tag": shown.tag, "title": shown.tag, "translate": "no"}
     return tag("td", tag("button", picture, "lora-lab-cell", type="button", **more))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_lab.ui import words
 from lora_lab.ui.u_chart import Cell, u_chart
-from lora_lab.ui.words import count, esc, tag
+from lora_lab.ui.words import count, esc, own, tag
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -148,7 +148,7 @@ def _row(name: str, text: str, share: float) -> str:
 
 
 def _folded(table: Table) -> str:
-    rows = "".join(tag("tr", tag("td", esc(name)) + tag("td", esc(value))) for name, value in table.rows[:ROWS])
+    rows = "".join(tag("tr", tag("td", esc(name)) + own("td", value)) for name, value in table.rows[:ROWS])
     return _details(f"{table.title} ({len(table.rows)})", tag("table", rows, "lora-lab-table lora-lab-metadata"))
 
 
@@ -210,4 +210,4 @@ def _entry(entry: LibraryEntry, by: str) -> str:
     base = f"{entry.base} (by its {by})" if by else entry.base
     tags = ", ".join(list(entry.tags or {})[:6])
     cells = (entry.name, f"{entry.kind} {entry.family}", rank, base, entry.trigger, tags)
-    return "".join(tag("td", esc(cell)) for cell in cells)
+    return "".join(own("td", cell) for cell in cells)

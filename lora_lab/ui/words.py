@@ -17,6 +17,11 @@ def tag(name: str, inner: str = "", css: str = "", **attributes: object) -> str:
     return f"<{name}{_attributes(css, attributes)}>{inner}</{name}>"
 
 
+def own(name: str, text: object) -> str:
+    """An element with a text of the user's, such as a name, which no translation touches."""
+    return tag(name, esc(text), translate="no")
+
+
 def void(name: str, css: str = "", **attributes: object) -> str:
     """An element that has no inside: ``img``, ``input``."""
     return f"<{name}{_attributes(css, attributes)}>"
@@ -75,11 +80,22 @@ def count(how_many: int, one: str, many: str = "") -> str:
     return f"{how_many:,} {one if how_many == 1 else many or one + 's'}"
 
 
+def sentence(text: str) -> str:
+    """With a full stop, and a capital unless it begins with the name of a setting."""
+    name = "_" in text.split(" ", 1)[0]
+    return (text if name else text[:1].upper() + text[1:]) + "."
+
+
 def bar(share: float, *, label: str) -> str:
     """A progress bar from 0 to 1."""
     percent = max(0.0, min(1.0, share)) * 100
     fill = tag("i", style=f"width:{percent:.1f}%")
     return tag("div", fill, "lora-lab-bar", role="progressbar", aria_valuenow=f"{percent:.0f}", aria_label=label)
+
+
+def listed(texts: Iterable[str]) -> str:
+    """With commas between, each a text of its own to the page and its translation."""
+    return ", ".join(tag("span", esc(text)) for text in texts)
 
 
 def bullets(items: Iterable[str], css: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lora_lab.guide.diagnosis import SYMPTOMS
 from lora_lab.guide.difficulty import TABLE
 from lora_lab.guide.glossary import WORDS, find
 from lora_lab.training.settings import TrainSettings, settings_file
-from lora_lab.ui import advice_part, advice_view, symptoms_part, train_panel
+from lora_lab.ui import advice_part, advice_view, difficulty_view, symptoms_part, train_panel
 from lora_lab.ui.svg import step_chain
 from lora_lab.workflow import compare_runs
 from lora_lab.workflow.project_folder import project_folder
@@ -60,6 +61,19 @@ def test_every_difficulty_can_be_chosen(shown: Tab, pictures: Path) -> None:
         changes = advice_part.propose(values, w.advice, w.fields, shown.context)
         dims.add(changes[w.fields.widgets["network_dim"]])
     assert len(dims) >= 6
+
+
+def test_an_example_that_is_pressed_is_chosen(shown: Tab, pictures: Path) -> None:
+    w = shown.panels.train
+    html = unescape(difficulty_view.gallery("B"))
+    assert re.findall(r'value="(.)"[^>]* aria-pressed="true"', html) == ["B"]
+    pressed = [json.loads(asked) for asked in re.findall(r'data-advice="({.*?})"', html)]
+    for asked, row in zip(pressed, TABLE, strict=True):
+        changes = press(shown, form(shown, pictures), **asked)
+        assert list(changes) == [w.advice.difficulty]
+        given = advice_part.read(form(shown, pictures) | changes, w.advice, w.fields, shown.context)
+        assert given["difficulty"] == row.letter
+    assert press(shown, form(shown, pictures), act="difficulty", letter="Z") == {}
 
 
 def test_the_list_of_rules_has_buttons_that_do_it(shown: Tab, pictures: Path) -> None:

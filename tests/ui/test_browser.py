@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from tests.training.tiny import TinyHost, run_settings, write_pictures  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 LONG = 120_000
 """Milliseconds; a machine may be busy with other things."""
 
@@ -191,6 +194,20 @@ def test_answers_fill_the_form_a_rule_mends_it_and_a_value_comes_back(page: Any,
     rule.wait_for(state="detached")
 
 
+def test_a_drawn_example_is_chosen_by_click_and_key(page: Any) -> None:
+    show(page, "Train")
+    page.click("#lora_lab_advice .label-wrap")
+    page.click("#lora_lab_advice_examples summary")
+    chosen = page.locator("#lora_lab_advice_examples [aria-pressed=true]")
+    assert chosen.get_attribute("value") == page.input_value(box("advice", "difficulty"))[0] == "B"
+    for letter, press in (("F", "click"), ("H", "Enter"), ("A", " ")):
+        example = page.locator(f"#lora_lab_advice_examples button[value={letter}]")
+        example.click() if press == "click" else example.press(press)
+        page.wait_for_selector(f"#lora_lab_advice_examples button[value={letter}][aria-pressed=true]")
+        assert page.input_value(box("advice", "difficulty")).startswith(f"{letter}: ")
+        assert chosen.count() == 1
+
+
 def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(page: Any, tmp_path: Path) -> None:
     write_pictures(tmp_path / "train" / "1_mika", 2)
     values = run_settings(tmp_path, max_train_epochs=1, output_name="swept", sample_prompts="mika --d 3 --s 1")
@@ -221,6 +238,52 @@ def test_a_sweep_says_its_runs_shows_its_table_and_is_stopped_and_gone_on_with(p
     told.filter(has_text="All runs are done").wait_for()
     assert rows.filter(has_text="finished").count() == 2
     assert page.locator("#lora_lab_sweep_grid img").evaluate("i => i.decode().then(() => i.naturalHeight)") > 2 * 256
+
+
+NAMES = ("$& <b>", "$1 it's", "{0}", "{1*}.png", "\\1 [x]^$", "(.*)|a+?", "Ünï 猫", '"a"', "no. 3", "mika\nrin")
+"""Of LoRAs, folders and tags."""
+HOLE = re.compile(r"\{\d+\*?\}")
+FILL = """async (texts) => {
+    const place = document.createElement("div"), wait = () => new Promise((go) => setTimeout(go, 100));
+    const put = (kind, text) => {
+        place.append(document.createElement(kind));
+        place.lastChild.textContent = text;
+        return place.lastChild;
+    };
+    const nodes = texts.map((text) => put("span", text)), labels = texts.map((text) => put("i", ""));
+    labels.forEach((label, n) => label.setAttribute("aria-label", texts[n]));
+    const own = ["code", "textarea", "b", "p"].map((kind) => put(kind, "3 pictures"));
+    own[2].translate = false;
+    document.body.append(own[3]); // outside of the tab
+    document.getElementById("lora_lab_root").append(place);
+    await wait();
+    const found = nodes.map((node) => node.textContent), said = labels.map((label) => label.getAttribute("aria-label"));
+    nodes[0].firstChild.data = " 4 pictures "; // as gradio changes a text that is there
+    await wait();
+    return {found, said, changed: nodes[0].textContent, own: own.map((one) => one.textContent)};
+}"""
+
+
+def test_texts_with_values_are_filled_again_and_the_users_own_are_left_alone(browser: Any, address: str) -> None:
+    strings = json.loads((ROOT / "docs" / "strings.json").read_text(encoding="utf-8"))
+    words, cases = {"path of a folder": "Pfad"}, {}
+    for number, key in enumerate(key for key in strings if HOLE.search(key)):
+        holes = HOLE.findall(key)
+        values = [NAMES[(number + n) % 10] if hole.endswith("*}") else f"{number:,}.5" for n, hole in enumerate(holes)]
+        words[key] = f"Satz {number}: " + " / ".join(reversed(holes))
+        text = "".join(piece + value for piece, value in zip_longest(HOLE.split(key), values, fillvalue=""))
+        cases[text] = f"Satz {number}: " + " / ".join(reversed(values))
+    page = browser.new_page()
+    page.set_default_timeout(LONG)
+    page.add_init_script(f"window.localization = {json.dumps(words)}")
+    page.goto(address)
+    page.wait_for_selector("#lora_lab_root [placeholder=Pfad]")
+    found = page.evaluate(FILL, list(cases))
+    assert {text: got for text, got in zip(cases, found["found"], strict=True) if got != cases[text]} == {}
+    assert found["said"] == list(cases.values())
+    assert found["changed"] == f" {words['{0} pictures'].replace('{0}', '4')} "
+    assert found["own"] == ["3 pictures"] * 4
+    page.close()
 
 
 def test_tooltips_and_placeholders_are_looked_up_in_the_webuis_dictionary(browser: Any, address: str) -> None:

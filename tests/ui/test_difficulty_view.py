@@ -17,6 +17,6 @@ def test_every_category_has_a_drawing_of_its_own() -> None:
 
 
 def test_the_gallery_says_what_belongs_to_each() -> None:
-    html = unescape(difficulty_view.gallery())
+    html = unescape(difficulty_view.gallery("B"))
     assert all(row.text in html and f'title="rank {row.rank_words}"' in html for row in TABLE)
     assert [row.rank_words for row in TABLE][3:5] == ["32 to 64", "64"]

@@ -40,7 +40,7 @@ START = RunStarted("mika", "demo.safetensors", 10, 2, 5, 18, 264, 1_000_000)
 
 def test_a_stage_before_the_steps_is_told_with_its_pieces() -> None:
     status = status_after(Progress("caching latents", 3, 18))
-    assert run_view.progress_words(status) == "caching latents 3 of 18"
+    assert run_view.progress(status) == ["caching latents", "3 of 18"]
 
 
 def test_a_running_run_shows_loss_rates_speed_time_and_memory() -> None:
@@ -86,8 +86,8 @@ def test_an_ended_run_says_so_and_where_its_files_are() -> None:
     lora = Path("loras/mika.safetensors")
     ended = RunEnded("finished", 10, 65.0, lora, 0.1)
     status = status_after(START, step(10), PreviewMade(10, Path("p.png"), "mika"), ended)
-    assert "finished, step 10 of 10" in run_view.progress_words(status)
-    assert "took 1 min 5 s" in run_view.progress_words(status)
+    assert run_view.progress(status)[:2] == ["finished", "step 10 of 10"]
+    assert "took 1 min 5 s" in run_view.progress(status)
     assert "progressbar" not in run_view.head(status)
     assert "runs" in run_view.notes(status)
 

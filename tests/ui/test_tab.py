@@ -36,7 +36,8 @@ def test_the_webui_saves_no_value_of_ours(blocks: gr.Blocks) -> None:
 
 def test_nothing_runs_by_itself_and_one_poll_serves_all(blocks: gr.Blocks) -> None:
     assert all(not dependency["every"] for dependency in blocks.dependencies)
-    quick = {blocks.blocks[t].elem_id for d in blocks.dependencies if d["queue"] is False for t in d["targets"]}
+    asking = [dependency for dependency in blocks.dependencies if dependency["backend_fn"]]
+    quick = {blocks.blocks[t].elem_id for d in asking if d["queue"] is False for t in d["targets"]}
     asked_by_javascript = {"lora_lab_live_poll", "lora_lab_train_replan"}
     urgent = {"lora_lab_live_interrupt"}
     urgent |= {f"lora_lab_{part}_stop" for part in ("train", "test", "tools", "sweep")}
