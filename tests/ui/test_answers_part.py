@@ -75,7 +75,7 @@ def test_strengths_are_drawn_with_advice(panel: Any, asked: Any, context: UiCont
     strengths = {form.mode: testing_form.STRENGTHS, form.values: "0.5, 1", form.seeds: "3", w.others: "smile\nfrown"}
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
     html = answer(panel)
-    assert html.count("<polyline") == 4
+    assert html.count("<polyline") == 2 * 4, "a line and its leader"
     assert "held-out loss" not in html
     _saved_by_a_run(context.host.paths().data_dir, testing_form.plan_of(asked, form, context).lora)
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
@@ -96,7 +96,7 @@ def test_strengths_on_checkpoints(panel: Any, asked: Any, context: UiContext, mo
     said = answers_part.ask_strengths(one, w, form, context)[w.told]
     assert "2 checkpoints with 4 pictures each: 8 pictures" in said
     html = answer(panel)
-    assert html.count("<polyline") == 8
+    assert html.count("<polyline") == 2 * 2 * 4
     assert html.count("<img") == 2
     assert "&lt;b&gt;.safetensors" in html
     with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
