@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Literal
 
 
@@ -25,3 +27,17 @@ Part = Literal["unet", "text_encoder", "text_encoder_2"]
 
 BASE = "BASE"
 """The block of all text encoder sites."""
+
+
+@dataclass(frozen=True)
+class ListedCheckpoint:
+    """A checkpoint that may be loaded, as its file's header tells it."""
+
+    name: str
+    """File name with its ending."""
+    identity: str
+    """What `host.base.CheckpointInfo.identity` is once it is loaded."""
+    family: Family
+    path: Path
+    short_hash: str | None = None
+    """As `host.base.CheckpointInfo.short_hash`."""

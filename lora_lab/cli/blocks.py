@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lora_lab.testing.cells import GridPlan, Look, Weights
     from lora_lab.testing.events import GridEvent, GridResult
     from lora_lab.testing.judge import Judge
+    from lora_lab.testing.strengths import StrengthPlan, StrengthReport
 
 EXAMPLE = "lora-lab blocks mika.safetensors --prompt 'mika, smile' --presets INALL OUTALL --map --out test"
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--map", action="store_true", help="influence map: each block alone and left out, and weights to try from it")
     add("--strengths", metavar="VALUES", help="strengths, such as 0.5,1,1.5: which is best, and what to change")
     add("--snapshots", nargs="+", type=Path, default=[], metavar="FILE", help="with --strengths: try these too")
+    add("--checkpoints", nargs="+", type=Path, default=[], metavar="FILE", help="with --strengths: on each of these")
     add("--others", action="append", default=[], metavar="TAGS", help="with --strengths: tags it should obey beside")
     add("--apart", action="store_true", help="with --strengths: text encoder and UNet with each other")
     add("--diagnose", action="store_true", help="look for overfit, leakage and the tag that is to blame")
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     from lora_lab.host.choose import standalone_host
 
     _check_words(args)
+    args.checkpoint = args.checkpoint or next(iter(args.checkpoints), None)
     output.line("loading the checkpoint ...")
     host = standalone_host(args.checkpoint, data_dir=args.out.resolve() / "data")
     info = host.current()
@@ -112,6 +115,8 @@ def _check_words(args: argparse.Namespace) -> None:
     for name in ("values", "strengths"):
         if getattr(args, name) is not None:
             numbers(getattr(args, name), f"--{name}")
+    if args.checkpoints and args.strengths is None:
+        raise SettingsError("--checkpoints speaks of strengths", remedy="give some with --strengths")
     if (args.values or args.without) and not args.blocks:
         raise SettingsError("--values and --without speak of blocks", remedy="name them with --blocks")
     if args.prompts:
@@ -186,10 +191,8 @@ class _Work:
 
     def strengths(self) -> dict[str, Any]:
         """Strengths, snapshots, and the advice."""
-        from lora_lab.host.choose import default_data_dir
         from lora_lab.testing.rows import numbers
-        from lora_lab.testing.strengths import StrengthPlan, best_snapshot, run_strengths
-        from lora_lab.workflow.run_list import held_out_losses
+        from lora_lab.testing.strengths import StrengthPlan, run_strengths
 
         a = self._args
         loras = (*a.snapshots, *([a.lora] if a.lora not in a.snapshots else []))
@@ -197,28 +200,56 @@ class _Work:
             loras, a.prompt[0], tuple(a.others), tuple(a.seed), numbers(a.strengths, "--strengths"), a.apart,
             self._look(), a.batch, self._folder(),
         )  # fmt: skip
+        if a.checkpoints:
+            return {"strengths": self._on_checkpoints(plan)}
         report = run_strengths(self._host, plan, self._needed_judge(), self._hear)
         if report is None:
             raise Interrupted("stopped; what was made is kept, and the same command goes on")
+        return {"strengths": self._read(report, plan)}
+
+    def _on_checkpoints(self, plan: StrengthPlan) -> dict[str, Any]:
+        """The same on each of several checkpoints, and where it is good."""
+        from lora_lab.testing.checkpoints import chosen, pictures, run_on_checkpoints
+
+        judge = self._needed_judge()
+        found = chosen(self._host, [str(path.resolve()) for path in self._args.checkpoints], plan.loras)
+        self._output.line(pictures(plan, len(found)))
+        report = run_on_checkpoints(self._host, found, plan, judge, self._hear)
+        if report is None:
+            raise Interrupted("stopped; what was made is kept, and the same command goes on")
+        told = []
+        for one in report.found:
+            self._output.line(f"{one.label}:")
+            told.append({**self._read(one.report, plan, advised=one is report.main), **one.to_json()})
+        self._output.line(report.sentence)
+        return {"checkpoints": told, "sentence": report.sentence}
+
+    def _read(self, report: StrengthReport, plan: StrengthPlan, *, advised: bool = True) -> dict[str, Any]:
+        """Points, held-out losses, advice, and which snapshot to keep: said, and for ``--json``."""
+        from lora_lab.host.choose import default_data_dir
+        from lora_lab.testing.strengths import best_snapshot
+        from lora_lab.workflow.run_list import held_out_losses
+
         for point in report.points:
             self._output.line(
                 f"{point.lora.name} te {point.text_encoder:g} unet {point.unet:g}: concept {point.concept:.0%}, other "
                 f"tags {point.flexibility:.0%}, sound {point.fidelity:.0%}, overall {point.overall:.0%}"
             )
-        held_out = held_out_losses(default_data_dir() / "runs", loras)
+        held_out = held_out_losses(default_data_dir() / "runs", plan.loras)
         for lora, loss in held_out.items():
             self._output.line(f"{lora.name}: held-out loss {loss:.4f}")
-        self._output.line(report.advice.sentence)
+        if advised:
+            self._output.line(report.advice.sentence)
         answer: dict[str, Any] = {
             "held_out": {str(lora): loss for lora, loss in held_out.items()},
             "points": [point.to_json() for point in report.points], "best": report.best.to_json(),
             "advice": {"sentence": report.advice.sentence, "factors": dict(report.advice.factors)},
         }  # fmt: skip
-        if len(loras) > 1:
+        if len(plan.loras) > 1:
             best, why = best_snapshot(report.points)
             self._output.line(f"keep {why}")
             answer["snapshot"] = {"lora": str(best.lora), "why": why}
-        return {"strengths": answer}
+        return answer
 
     def diagnosis(self) -> dict[str, Any]:
         """Signs of what is wrong."""
@@ -310,10 +341,12 @@ class _Work:
         return self._judge
 
     def _hear(self, event: GridEvent) -> None:
-        from lora_lab.testing.events import CellMade, GridEstimated, GridStarted, GridTold
+        from lora_lab.testing.events import CellMade, CheckpointBegun, GridEstimated, GridStarted, GridTold
 
         if isinstance(event, GridTold):
             self._output.warn(f"note: {event.text}")
+        elif isinstance(event, CheckpointBegun):
+            self._output.line(f"checkpoint {event.place} of {event.count}: {event.name}")
         elif isinstance(event, GridStarted):
             self._total = event.cells
             self._output.line(f"{event.cells} pictures, {event.kept} of them are there already")

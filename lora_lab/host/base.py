@@ -11,13 +11,13 @@ Shapes: ``b`` batch, ``h w`` picture height and width in pixels (multiples of 8)
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lora_lab.errors import SettingsError
-from lora_lab.families import Family, Layout, PredictionType
+from lora_lab.errors import CheckpointError, SettingsError
+from lora_lab.families import Family, Layout, ListedCheckpoint, PredictionType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -304,7 +304,8 @@ class Host(ABC):
 
     @abstractmethod
     def current(self) -> CheckpointInfo | None:
-        """What is loaded now, without touching it; None while nothing is. Cheap: the tab asks every second."""
+        """What is loaded now, without touching it; None while nothing is. Cheap: the tab asks every second. While
+        `switching` is in force: what was loaded before, and will be again."""
 
     @abstractmethod
     def lease(self, purpose: Purpose, expect: str | None = None) -> AbstractContextManager[LoadedModel]:
@@ -323,6 +324,18 @@ class Host(ABC):
         Raises:
             HostBusyError: nothing is loaded, or not what was expected.
         """
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """Names of the checkpoints that could be loaded; none where there is but the loaded one. Cheap."""
+        return ()
+
+    def checkpoint(self, name: str) -> ListedCheckpoint:
+        """One of `checkpoints`, read from its file's header; raises CheckpointError: it is not there, or no such."""
+        raise CheckpointError("no other checkpoint can be loaded here", file=name, remedy="use the loaded one")
+
+    def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> AbstractContextManager[None]:
+        """Inside, a lease that expects one of these loads it first. On the way out, whichever, the first is loaded."""
+        return nullcontext()
 
     @abstractmethod
     def paths(self) -> HostPaths:

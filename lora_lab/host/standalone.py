@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lora_lab.errors import CheckpointError, HostBusyError
-from lora_lab.families import Family, Layout, PredictionType
-from lora_lab.host import clip, standalone_load, standalone_pictures
+from lora_lab.errors import HostBusyError
+from lora_lab.families import Family, Layout, ListedCheckpoint, PredictionType
+from lora_lab.host import clip, headers, standalone_load, standalone_pictures
 from lora_lab.host.base import (
     CheckpointInfo,
     Conditioning,
@@ -31,6 +31,7 @@ from lora_lab.host.base import (
     Purpose,
     TokenBatch,
 )
+from lora_lab.host.standalone_folder import family_of_folder
 
 
 class StandaloneModel(LoadedModel):
@@ -129,35 +130,77 @@ class StandaloneHost(Host):
             CheckpointError: it cannot be loaded; the reason.
         """
         self.kind = "standalone"
-        self._parts = standalone_load.load(checkpoint, tokenizer, prediction_type)
+        self._first, self._how = checkpoint, (tokenizer, prediction_type)
         self._data_dir, self._lora_dir = data_dir, lora_dir or data_dir / "loras"
         self._clip_skip = clip_skip
         self._lock = threading.Lock()
         self._interrupt = threading.Event()
-        self._info = _describe(checkpoint, self._parts)
+        self._home: CheckpointInfo | None = None
+        self._others: dict[str, Path] = {}
+        self._hashes: dict[str, str] = {}
+        self._load(checkpoint)
+        self._hashing = threading.Thread(target=self._hash, args=(checkpoint, self._info.identity), daemon=True)
+
+    def _load(self, path: Path) -> None:
+        """Make this checkpoint the live one.
+
+        Raises:
+            CheckpointError: it cannot be loaded; the one before is still live.
+        """
+        self._parts = standalone_load.load(path, *(self._how if path == self._first else ()))
+        self._info = _describe(path, self._parts)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.float16 if device.type == "cuda" else torch.float32
         for module in self._modules():
             # SD1's VAE overflows in half precision on some pictures. Past diffusers' own `to`, which warns of any cast.
             kind = torch.float32 if module is self._parts.vae else dtype
             nn.Module.to(module, device=device, dtype=kind).eval().requires_grad_(False)
-        self._hashing = threading.Thread(target=self._hash, args=(checkpoint,), daemon=True)
 
     def current(self) -> CheckpointInfo | None:
         """See `Host.current`."""
-        return self._info
+        info = self._home or self._info
+        return replace(info, sha256=self._hashes.get(info.identity))
 
     @contextmanager
     def lease(self, purpose: Purpose, expect: str | None = None) -> Iterator[LoadedModel]:
         """See `Host.lease`."""
-        if expect is not None and expect != self._info.identity:
-            raise HostBusyError("another checkpoint is loaded", file=self._info.name, remedy="load the one before")
         with ExitStack() as stack:
             stack.enter_context(self._lock)
             stack.enter_context(_random_states())
+            wanted = expect or (self._home or self._info).identity
+            if wanted != self._info.identity:
+                if wanted not in self._others:
+                    what = "another checkpoint is loaded"
+                    raise HostBusyError(what, file=self._info.name, remedy="load the one before")
+                self._load(self._others[wanted])
             for module in self._modules():
                 stack.enter_context(_still(module))
             yield StandaloneModel(self._parts, self._info, self)
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """See `Host.checkpoints`: the files beside the first one."""
+        return tuple(sorted(path.name for path in self._first.parent.glob("*.safetensors")))
+
+    def checkpoint(self, name: str) -> ListedCheckpoint:
+        """See `Host.checkpoint`; a path will do too."""
+        path = self._first.parent / Path(name).expanduser()
+        path = self._first if path.resolve() == self._first.resolve() else path
+        family = family_of_folder(path) if path.is_dir() else headers.family_of_file(path)
+        short = headers.short_hash(path) if path.is_file() else None
+        return ListedCheckpoint(path.name, _identity(path), family, path, short)
+
+    @contextmanager
+    def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> Iterator[None]:
+        """See `Host.switching`."""
+        self._home = self._info
+        self._others = {self._home.identity: self._first, **{one.identity: one.path for one in checkpoints}}
+        try:
+            yield
+        finally:
+            self._home, self._others = None, {}
+            with self._lock, _random_states():
+                if self._info.path != self._first:
+                    self._load(self._first)
 
     def paths(self) -> HostPaths:
         """See `Host.paths`."""
@@ -191,9 +234,9 @@ class StandaloneHost(Host):
 
     def full_hash(self, info: CheckpointInfo) -> str | None:
         """See `Host.full_hash`; the first call begins to compute it in the background."""
-        if self._info.sha256 is None and info.path is not None and info.path.is_file() and not self._hashing.ident:
+        if info.path == self._first and self._first.is_file() and not self._hashing.ident:
             self._hashing.start()
-        return self._info.sha256
+        return self._hashes.get(info.identity)
 
     def memory(self) -> MemoryUse:
         """See `Host.memory`."""
@@ -208,7 +251,7 @@ class StandaloneHost(Host):
     def _modules(self) -> tuple[nn.Module, ...]:
         return self._parts.unet, *self._parts.text_encoders, self._parts.vae
 
-    def _hash(self, path: Path) -> None:
+    def _hash(self, path: Path, identity: str) -> None:
         digest = hashlib.sha256()
         try:
             with path.open("rb") as file:
@@ -216,28 +259,23 @@ class StandaloneHost(Host):
                     digest.update(piece)
         except OSError:
             return
-        self._info = replace(self._info, sha256=digest.hexdigest())
+        self._hashes[identity] = digest.hexdigest()
 
 
 def _describe(path: Path, parts: standalone_load.Parts) -> CheckpointInfo:
-    state = path.stat()
     return CheckpointInfo(
         name=path.name,
-        identity=f"{path.resolve()} {state.st_size} {state.st_mtime_ns}",
+        identity=_identity(path),
         family=parts.family,
         prediction_type=parts.prediction_type,
         path=path,
-        short_hash=_short_hash(path) if path.is_file() else None,
+        short_hash=headers.short_hash(path) if path.is_file() else None,
     )
 
 
-def _short_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(0x100000)
-            return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
-    except OSError as error:
-        raise CheckpointError(f"the checkpoint cannot be read ({error.strerror})", file=path) from error
+def _identity(path: Path) -> str:
+    state = path.stat()
+    return f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
 @contextmanager

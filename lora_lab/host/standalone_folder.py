@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def load_folder(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         remedy = "it needs unet, vae, text_encoder (SDXL also text_encoder_2), tokenizer and scheduler as .safetensors"
         raise CheckpointError("the folder cannot be loaded", file=path, remedy=remedy) from error
-    family = _family(unet, second)
+    family = _family(unet.config, two_encoders=second is not None)
     _check(unet, schedule, path)
     return {
         "unet": unet, "vae": vae, "text_encoder": text.float(), "tokenizer": tokenizer, "text_encoder_2": second,
@@ -49,18 +50,30 @@ def load_folder(path: Path) -> dict[str, Any]:
 
 def _said(path: Path, schedule: Mapping[str, Any]) -> str | None:
     """What the scheduler's own file says; None where it says nothing and diffusers would take its default."""
-    import json
-
     told = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     return str(schedule["prediction_type"]) if "prediction_type" in told else None
 
 
-def _family(unet: nn.Module, second: nn.Module | None) -> Family:
+def family_of_folder(path: Path) -> Family:
+    """The family, told by the folder's descriptions; no weight is read.
+
+    Raises:
+        CheckpointError: it is no checkpoint.
+    """
+    try:
+        config = json.loads((path / "unet" / "config.json").read_text(encoding="utf-8"))
+        return _family(config, two_encoders=(path / "text_encoder_2").is_dir())
+    except (OSError, ValueError, AttributeError) as error:
+        remedy = "give a .safetensors file, or a folder with model_index.json"
+        raise CheckpointError("this folder is no checkpoint", file=path, remedy=remedy) from error
+
+
+def _family(config: Mapping[str, Any], *, two_encoders: bool) -> Family:
     """SDXL by its second text encoder, SD2 by the linear layers around its transformers."""
-    config: Any = unet.config
-    if second is not None:
+    if two_encoders:
         return Family.SDXL
-    return Family.SD2 if config["use_linear_projection"] or config["cross_attention_dim"] == 1024 else Family.SD1
+    linear = config.get("use_linear_projection") or config.get("cross_attention_dim") == 1024
+    return Family.SD2 if linear else Family.SD1
 
 
 def _check(unet: nn.Module, schedule: Mapping[str, Any], path: Path) -> None:

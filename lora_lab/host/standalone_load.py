@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,13 @@ from torch import Tensor, nn
 
 from lora_lab.errors import CheckpointError
 from lora_lab.families import Family, PredictionType
+from lora_lab.host.headers import GET_SAFETENSORS, PICKLES, UNET, family_of_keys
 from lora_lab.host.standalone_folder import load_folder
 from lora_lab.host.standalone_text import FIRST, SECOND, dig, text_encoders, vocabulary
-from lora_lab.host.standalone_unet import UNET, VAE, build_unet, build_vae, heads
+from lora_lab.host.standalone_unet import VAE, build_unet, build_vae, heads
 
 V_MARK = "v_pred"
 """A key without meaning of its own that tools put into checkpoints which predict the velocity."""
-GET_SAFETENSORS = "convert it to .safetensors first; pickles can run programs when they are opened"
 FAMILIES = {Family.SD1: "Stable Diffusion 1", Family.SD2: "Stable Diffusion 2", Family.SDXL: "SDXL"}
 SCALES = {Family.SD1: 0.18215, Family.SD2: 0.18215, Family.SDXL: 0.13025}
 FULL_VOCABULARY = 49408
@@ -83,7 +82,7 @@ def load(path: Path, tokenizer: Path | None = None, prediction_type: PredictionT
         return Parts(**found, prediction_type=_prediction(path, found["family"], said, prediction_type))
     if not path.is_file():
         raise CheckpointError("there is no such checkpoint", file=path, remedy="check the path")
-    if path.suffix.lower() in (".ckpt", ".pt", ".pth", ".bin"):
+    if path.suffix.lower() in PICKLES:
         raise CheckpointError("this is a pickle checkpoint", file=path, remedy=GET_SAFETENSORS)
     file = _read(path)
     _check_complete(file)
@@ -117,7 +116,7 @@ def _read(path: Path) -> _File:
     try:
         with safe_open(str(path), "pt") as opened:
             keys = set(opened.keys())
-            family = _family(keys, path)
+            family = family_of_keys(keys, path)
             prefixes = (UNET, VAE, FIRST[family], SECOND)
             weights = {key: opened.get_tensor(key) for key in keys if key.startswith(prefixes) or key == V_MARK}
             metadata = opened.metadata() or {}
@@ -125,21 +124,6 @@ def _read(path: Path) -> _File:
         remedy = "get the file again; it is damaged or was cut short"
         raise CheckpointError(f"the checkpoint cannot be read ({error})", file=path, remedy=remedy) from error
     return _File(path, family, weights, metadata, dig(_config(path), "model", "params"))
-
-
-def _family(keys: set[str], path: Path) -> Family:
-    """Told by the keys, before gigabytes are read."""
-    remedy = "use one of Stable Diffusion 1, 2 or XL"
-    if any(key.startswith(("lora_unet_", "lora_te")) for key in keys):
-        raise CheckpointError("this is a LoRA, no checkpoint", file=path, remedy="give the checkpoint it was made for")
-    if any(re.match(r"(model\.diffusion_model\.)?(joint|double)_blocks\.", key) for key in keys):
-        what = "Stable Diffusion 3 or Flux checkpoints are not supported"
-        raise CheckpointError(what, file=path, remedy=remedy)
-    if any(key.startswith("conditioner.embedders.0.model.") for key in keys):
-        raise CheckpointError("refiner and turbo checkpoints are not supported", file=path, remedy=remedy)
-    if any(key.startswith("conditioner.embedders.") for key in keys):
-        return Family.SDXL
-    return Family.SD2 if any(key.startswith(FIRST[Family.SD2]) for key in keys) else Family.SD1
 
 
 def _check_complete(file: _File) -> None:

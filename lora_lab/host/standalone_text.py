@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from lora_lab.errors import CheckpointError
 from lora_lab.families import Family
+from lora_lab.host.headers import SD2_TEXT
 
 FIRST = {
     Family.SD1: "cond_stage_model.transformer.",
-    Family.SD2: "cond_stage_model.model.",
+    Family.SD2: SD2_TEXT,
     Family.SDXL: "conditioner.embedders.0.transformer.",
 }
 """What the keys of the (first) text encoder begin with."""

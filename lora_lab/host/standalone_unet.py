@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lora_lab.errors import CheckpointError
 from lora_lab.families import Family
+from lora_lab.host.headers import UNET
 
-UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 STOCK_WIDTH = 320
 """Of the first level of every family's full-size UNet."""

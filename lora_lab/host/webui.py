@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from modules import call_queue, paths, script_callbacks, sd_models, shared
 
 from lora_lab.errors import HostBusyError
-from lora_lab.host import webui_interrogate, webui_upscalers
+from lora_lab.host import webui_interrogate, webui_switch, webui_upscalers
 from lora_lab.host.base import (
     CheckpointInfo,
     Host,
@@ -39,9 +39,10 @@ from lora_lab.host.webui_queue import queue_wanted
 from lora_lab.host.webui_restore import lora_extension, prompt_loras_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from lora_lab.host.webui_types import SdModel
+    from lora_lab.families import ListedCheckpoint
+    from lora_lab.host.webui_types import CheckpointRecord, SdModel
 
 WAIT_REMEDY = "wait for the checkpoint to load, or choose one in the webui's top left corner"
 
@@ -55,6 +56,8 @@ class WebuiHost(Host):
         self._holder: int | None = None
         self._parts = PartsCache()
         self._reader = CheckpointReader()
+        self._home: CheckpointInfo | None = None
+        self._others: dict[str, CheckpointRecord] = {}
         self._watch = InterruptWatch(shared.state)
 
     def listen(self) -> None:
@@ -67,7 +70,29 @@ class WebuiHost(Host):
 
     def current(self) -> CheckpointInfo | None:
         """See `Host.current`."""
+        return self._home or self._live()
+
+    def _live(self) -> CheckpointInfo | None:
         return self._reader.read(live_model(), self._loads)
+
+    def checkpoints(self) -> tuple[str, ...]:
+        """See `Host.checkpoints`: the webui's own list."""
+        return tuple(sd_models.checkpoint_tiles())
+
+    def checkpoint(self, name: str) -> ListedCheckpoint:
+        """See `Host.checkpoint`. The live one is what it was when it was loaded, whatever its file is now."""
+        return webui_switch.listed(name, self.current())
+
+    @contextmanager
+    def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> Iterator[None]:
+        """See `Host.switching`. A checkpoint that the person chooses meanwhile is what is loaded in the end."""
+        with webui_switch.back_again():
+            self._home = self._live()
+            self._others = {one.identity: webui_switch.record(one.path) for one in checkpoints}
+            try:
+                yield
+            finally:
+                self._home, self._others = None, {}
 
     @contextmanager
     def lease(self, purpose: Purpose, expect: str | None = None) -> Iterator[LoadedModel]:
@@ -97,10 +122,14 @@ class WebuiHost(Host):
         puts that right before the next picture; so do we.
         """
         sd_model = shared.sd_model  # loads the chosen checkpoint if none was loaded so far, as for a picture
-        info = self.current()
-        if expect is not None and (info is None or info.identity != expect) and self._chosen(expect):
-            sd_model = sd_models.reload_model_weights()
-            info = self.current()
+        info = self._live()
+        if expect is None and self._home is not None:
+            sd_model, info = webui_switch.load(sd_models.select_checkpoint()), self._live()
+        elif expect is not None and (info is None or info.identity != expect):
+            if expect in self._others:
+                sd_model, info = webui_switch.load(self._others[expect]), self._live()
+            elif self._chosen(expect):
+                sd_model, info = sd_models.reload_model_weights(), self._live()
         if sd_model is None:
             raise HostBusyError("No checkpoint is loaded in the webui", remedy=WAIT_REMEDY)
         if expect is not None and (info is None or info.identity != expect):

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lora_lab.families import BASE
+from lora_lab.families import BASE, ListedCheckpoint
 
 OTHER = "OTHER"
 """Layers outside the blocks. As in lora-block-weight their weight is 1, unless the whole UNet is at 0."""
@@ -143,6 +143,8 @@ class GridPlan:
     """Make it however long it takes; else a grid of more than `grid.MANY` cells is refused after its base picture."""
     base: Weights = WHOLE
     """What the base picture of each column is made with."""
+    checkpoint: ListedCheckpoint | None = None
+    """Within `Host.switching`: the one to make it on; None: the loaded one."""
 
     @cached_property
     def columns(self) -> tuple[tuple[str, int], ...]:

@@ -55,8 +55,13 @@ def _check_row(row: Weights, family: Family) -> None:
         raise SettingsError(what, remedy=f"choose weights for {family.value}")
 
 
-def look_into(path: Path, family: Family) -> str:
+def look_into(path: Path, family: Family, checkpoint: str = "the loaded checkpoint") -> str:
     """Refuse a file that is no LoRA for this family; answers its trigger, empty if the file does not tell.
+
+    Args:
+        path: the LoRA.
+        family: of the checkpoint.
+        checkpoint: what it is called in the error.
 
     Raises:
         AdapterFileError: it is missing, no LoRA, of another family, or has no part for the UNet.
@@ -64,9 +69,12 @@ def look_into(path: Path, family: Family) -> str:
     told = outline(path)
     theirs = names.generation(told.sites)
     ours = names.generation([names.disk_name("mid_block.attentions.0.proj_in", "unet", family, "diffusers") or ""])
+    said = {"False": Family.SD1, "True": Family.SD2}.get(told.metadata.get("ss_v2", ""))
+    if theirs == ours and Family.SDXL is not family and said and said is not family:
+        theirs, ours = said.name, family.name  # the names of their layers are the same
     if theirs and theirs != ours:
-        remedy = "load a checkpoint of its family, or choose another LoRA"
-        raise AdapterFileError(f"this LoRA is for {theirs}, the loaded checkpoint is {ours}", file=path, remedy=remedy)
+        remedy = "choose a checkpoint of its family, or another LoRA"
+        raise AdapterFileError(f"this LoRA is for {theirs}, {checkpoint} is {ours}", file=path, remedy=remedy)
     if not any("_unet_" in site for site in told.sites):
         what = "this LoRA has no part for the UNet, so it has no blocks to test"
         raise AdapterFileError(what, file=path, remedy="choose a LoRA that was trained on the UNet too")

@@ -79,7 +79,17 @@ class GridTold:
     text: str
 
 
-GridEvent = GridStarted | GridEstimated | CellMade | GridStep | GridTold
+@dataclass(frozen=True)
+class CheckpointBegun:
+    """Of a test on several checkpoints: the next one's pictures follow."""
+
+    name: str
+    place: int
+    """From 1."""
+    count: int
+
+
+GridEvent = GridStarted | GridEstimated | CellMade | GridStep | GridTold | CheckpointBegun
 
 
 @dataclass(frozen=True)

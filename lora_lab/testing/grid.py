@@ -33,7 +33,8 @@ from lora_lab.testing.watch import Trajectory, Watch
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lora_lab.host.base import Host, PreviewResult
+    from lora_lab.families import ListedCheckpoint
+    from lora_lab.host.base import CheckpointInfo, Host, PreviewResult
 
 LENT = 0.5
 """Share of the own steps of a quick look, its last ones, whose guidance is the base picture's."""
@@ -64,11 +65,11 @@ def run_grid(
         HostBusyError: nothing is loaded, or another checkpoint since the grid began.
         OutputError: the pictures cannot be written.
     """
-    info = host.current()
+    info = plan.checkpoint or host.current()
     if info is None:
         raise HostBusyError("no checkpoint is loaded", remedy="load one first")
     warnings = check(plan, info.family)
-    grid = _Grid(host, plan, listen, stop)
+    grid = _Grid(host, plan, listen, stop, info)
     for text in warnings:
         grid.tell(text)
     return grid.run()
@@ -78,10 +79,9 @@ class _Grid:
     """One grid under way."""
 
     def __init__(
-        self, host: Host, plan: GridPlan, listen: Callable[[GridEvent], None], stop: Callable[[], bool]
-    ) -> None:
-        info = host.current()
-        assert info is not None
+        self, host: Host, plan: GridPlan, listen: Callable[[GridEvent], None], stop: Callable[[], bool],
+        info: CheckpointInfo | ListedCheckpoint,
+    ) -> None:  # fmt: skip
         self._host, self._plan, self._listen, self._stop = host, plan, listen, stop
         self._identity, self._family = info.identity, info.family
         self._began = time.monotonic()

@@ -19,6 +19,7 @@ from lora_lab.testing.grid import run_grid
 from lora_lab.testing.words import tags_of, with_tags
 
 if TYPE_CHECKING:
+    from lora_lab.families import ListedCheckpoint
     from lora_lab.host.base import Host
     from lora_lab.testing.judge import Judge
 
@@ -49,6 +50,8 @@ class StrengthPlan:
     look: Look = Look()
     batch: int = 8
     out: Path | None = None
+    checkpoint: ListedCheckpoint | None = None
+    """See `GridPlan.checkpoint`."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -101,6 +104,11 @@ class StrengthReport:
     concept: tuple[str, ...]
     grid: GridResult
 
+    @property
+    def picture(self) -> Made | None:
+        """The first one of the best."""
+        return self.grid.at(1 + self.points.index(self.best), 0)
+
 
 def run_strengths(
     host: Host,
@@ -125,7 +133,10 @@ def grid_plan(plan: StrengthPlan) -> GridPlan:
     """Rows: the bare checkpoint, then each LoRA at each strength. The base picture is the last LoRA at 1."""
     last = plan.loras[-1]
     tried = rows.strengths(plan.values, apart=plan.apart, loras=plan.loras)
-    return GridPlan(last, (NOTHING, *tried), plan.prompts, plan.seeds, plan.look, plan.batch, out=plan.out, large=True)
+    return GridPlan(
+        last, (NOTHING, *tried), plan.prompts, plan.seeds, plan.look, plan.batch, out=plan.out, large=True,
+        checkpoint=plan.checkpoint,
+    )  # fmt: skip
 
 
 def read(plan: StrengthPlan, result: GridResult, judge: Judge) -> StrengthReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from lora_lab.dataset.captions import split_tags
-from lora_lab.errors import Interrupted, SettingsError
+from lora_lab.errors import HostBusyError, Interrupted, SettingsError
 from lora_lab.testing import rows
 from lora_lab.testing.cells import GridPlan, Weights
 from lora_lab.testing.events import CellMade, GridEvent
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lora_lab.testing.diagnosis import PriorKnowledge
     from lora_lab.testing.influence import InfluenceMap
     from lora_lab.testing.judge import Judge
+    from lora_lab.testing.strengths import StrengthPlan, StrengthReport
 
 KIND = "answer"
 Listen = Callable[[GridEvent], None]
@@ -46,6 +47,7 @@ class AnswersWidgets:
     tagger: gr.Dropdown
     concept: gr.Textbox
     others: gr.Textbox
+    checkpoints: gr.Dropdown
     apart: gr.Checkbox
     map: gr.Button
     strengths: gr.Button
@@ -66,7 +68,7 @@ class AnswersWidgets:
     @property
     def form(self) -> set[Any]:
         """What is filled in."""
-        return {self.trigger, self.tagger, self.concept, self.others, self.apart}
+        return {self.trigger, self.tagger, self.concept, self.others, self.checkpoints, self.apart}
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,11 @@ def build(context: UiContext) -> AnswersWidgets:
         concept = gr.Textbox("", label="its concept", info=info, elem_id="lora_lab_answers_concept")
         info = "for strengths, a prompt for each line: smile, night sky"
         others = gr.Textbox("", lines=2, label="should obey", info=info, elem_id="lora_lab_answers_others")
+        checkpoints = gr.Dropdown(
+            list(context.host.checkpoints()), value=[], multiselect=True, label="on checkpoints",
+            elem_id="lora_lab_answers_checkpoints",
+            info="for strengths: on each of these, one after the other; empty: on the loaded one",
+        )  # fmt: skip
         apart = gr.Checkbox(False, label="text encoder against UNet", elem_id="lora_lab_answers_apart")
         with gr.Row(elem_classes=["lora-lab-actions"]):
             influence = gr.Button("Which block does what?", elem_id="lora_lab_answers_map")
@@ -103,8 +110,8 @@ def build(context: UiContext) -> AnswersWidgets:
             send = gr.Button("Send the proposal to Train", elem_id="lora_lab_answers_send")
         served = gr.Textbox("", elem_id="lora_lab_answers_served", elem_classes=["lora-lab-hidden"])
     return AnswersWidgets(
-        trigger, tagger, concept, others, apart, influence, strengths, diagnose, prior, try_it, send, told, answer,
-        served,
+        trigger, tagger, concept, others, checkpoints, apart, influence, strengths, diagnose, prior, try_it, send, told,
+        answer, served,
     )  # fmt: skip
 
 
@@ -147,12 +154,12 @@ def ask_map(values: Values, w: AnswersWidgets, form: GridForm, context: UiContex
 
 
 def ask_strengths(values: Values, w: AnswersWidgets, form: GridForm, context: UiContext) -> Changes:
-    """Begin to try strengths, of the LoRA and the snapshots beside it.
+    """Begin to try strengths, of the LoRA and the snapshots beside it, on the loaded checkpoint or on some.
 
     Raises:
         LoraLabError: what is wrong with the form, or another answer is being made.
     """
-    from lora_lab.testing.strengths import VALUES, StrengthPlan, best_snapshot, run_strengths
+    from lora_lab.testing.strengths import VALUES, StrengthPlan, run_strengths
 
     base, files = _base(values, form, context), HostFiles(context)
     loras = (*(files.lora(name) for name in values[form.others] or []), base.lora)
@@ -165,16 +172,49 @@ def ask_strengths(values: Values, w: AnswersWidgets, form: GridForm, context: Ui
         base.batch,
     )  # fmt: skip
     judge = _judge(values, w, context)
+    if values[w.checkpoints]:
+        return _ask_on_checkpoints(values[w.checkpoints], plan, judge, w, context)
 
     def work(listen: Listen, stop: Stop) -> Answer | None:
         report = run_strengths(context.host, plan, judge(), listen, stop)
-        if report is None:
-            return None
-        keep = best_snapshot(report.points)[1] if len(plan.loras) > 1 else ""
-        held_out = held_out_losses(context.host.paths().data_dir / "runs", plan.loras)
-        return Answer(answers_view.strengths(report, keep, held_out))
+        return None if report is None else Answer(_read(report, plan, context))
 
     return _begin("Trying strengths", work, w)
+
+
+def _ask_on_checkpoints(
+    names: Sequence[str], plan: StrengthPlan, judge: Callable[[], Judge], w: AnswersWidgets, context: UiContext
+) -> Changes:
+    """Begin the same on several checkpoints; the pictures are counted first.
+
+    Raises:
+        HostBusyError: a run trains on the loaded checkpoint.
+        LoraLabError: see `testing.checkpoints.chosen`.
+    """
+    from lora_lab.testing.checkpoints import chosen, pictures, run_on_checkpoints
+
+    run = context.queue().current()
+    if run is not None and run.status().active:
+        raise HostBusyError("a run trains on the loaded checkpoint", remedy="wait for its end, or stop it")
+    checkpoints = chosen(context.host, names, plan.loras)
+
+    def work(listen: Listen, stop: Stop) -> Answer | None:
+        report = run_on_checkpoints(context.host, checkpoints, plan, judge(), listen, stop)
+        if report is None:
+            return None
+        parts = [_read(one.report, plan, context, advised=one is report.main) for one in report.found]
+        shown = [one.report.picture for one in report.found]
+        return Answer(answers_view.on_checkpoints(report, parts), tuple(made.path for made in shown if made))
+
+    return _begin(f"Trying strengths on {pictures(plan, len(checkpoints))}", work, w)
+
+
+def _read(report: StrengthReport, plan: StrengthPlan, context: UiContext, *, advised: bool = True) -> str:
+    from lora_lab.testing.strengths import best_snapshot
+
+    keep = best_snapshot(report.points)[1] if len(plan.loras) > 1 else ""
+    held_out = held_out_losses(context.host.paths().data_dir / "runs", plan.loras)
+    return answers_view.strengths(report, keep, held_out, advised=advised)
 
 
 def ask_diagnosis(

@@ -13,15 +13,13 @@ from lora_lab.ui.u_chart import Cell, u_chart
 from lora_lab.ui.words import bar, bullets, esc, own, tag, void
 
 if TYPE_CHECKING:
+    from lora_lab.testing.checkpoints import CheckpointsReport
     from lora_lab.testing.diagnosis import Diagnosis, PriorKnowledge
     from lora_lab.testing.influence import InfluenceMap
     from lora_lab.testing.strengths import Point, StrengthReport
 
-CURVES = (
-    ("lora-lab-average", "overall"), ("lora-lab-validation", "concept"), ("lora-lab-third", "flexibility"),
-    ("lora-lab-fourth", "fidelity"),
-)  # fmt: skip
-"""Class of style.css and field of a point."""
+CURVES = ("overall", "concept", "flexibility", "fidelity")
+"""Fields of a point; each has its class ``lora-lab-score-...`` in style.css."""
 
 
 def influence(found: InfluenceMap, heats: Mapping[str, Path]) -> str:
@@ -68,32 +66,57 @@ def _proposal(found: InfluenceMap) -> str:
 
 
 def strengths(
-    report: StrengthReport, snapshot: str = "", held_out: Mapping[Path, float] = MappingProxyType({})
-) -> str:
+    report: StrengthReport, snapshot: str = "", held_out: Mapping[Path, float] = MappingProxyType({}), *,
+    advised: bool = True,
+) -> str:  # fmt: skip
     """A chart for each LoRA, and the advice.
 
     Args:
         report: of the strengths.
         snapshot: which snapshot to keep, and why; empty where only one was tried.
         held_out: by LoRA, the held-out loss of its run when it was saved.
+        advised: with the advice for the next training.
     """
     by_lora: dict[Path, list[Point]] = {}
     for point in report.points:
         by_lora.setdefault(point.lora, []).append(point)
-    parts = [tag("p", esc(report.advice.sentence), "lora-lab-good" if not report.advice.factors else "lora-lab-todo")]
+    css = "lora-lab-todo" if report.advice.factors else "lora-lab-good"
+    parts = [tag("p", esc(report.advice.sentence), css)] if advised else []
     parts += [tag("p", esc(f"Keep {snapshot}"))] if snapshot else []
-    legend = "".join(tag("span", tag("i", "", css) + esc(name)) for css, name in CURVES)
-    parts.append(tag("div", legend, "lora-lab-legend"))
     for lora, points in by_lora.items():
         alike = [point for point in points if point.text_encoder == point.unet]
         loss = f", held-out loss {held_out[lora]:.4f}" if lora in held_out else ""
         parts.append(tag("h4", esc(lora.stem + loss)))
         if len(alike) > 1:
-            curves = [Curve(f"{css} dots", name, [(p.unet, getattr(p, name)) for p in alike]) for css, name in CURVES]
+            curves = [
+                Curve(f"lora-lab-score-{name}", name, [(p.unet, getattr(p, name)) for p in alike]) for name in CURVES
+            ]
             parts.append(value_chart(curves, f"{lora.stem} over its strength"))
         if len(alike) < len(points):
             parts.append(_apart(points))
     return "".join(parts)
+
+
+def on_checkpoints(report: CheckpointsReport, parts: Sequence[str]) -> str:
+    """Where it is good: a sentence, a picture and the scores of each checkpoint's best, then each one's own answer.
+
+    Args:
+        report: of all.
+        parts: by `strengths`, one for each checkpoint.
+    """
+    head = tag("tr", "".join(tag("th", name) for name in ("checkpoint", "best at", *CURVES)))
+    rows, pictures, below = "", "", ""
+    for one, part in zip(report.found, parts, strict=True):
+        best, made = one.report.best, one.report.picture
+        at = f"{best.unet:g}" if best.unet == best.text_encoder else f"te {best.text_encoder:g} unet {best.unet:g}"
+        cells = [esc(one.label), at, *(f"{getattr(best, name):.0%}" for name in CURVES)]
+        rows += tag("tr", "".join(tag("td", cell) for cell in cells))
+        if made is not None:
+            picture = void("img", src=url(str(made.path)), alt=f"best on {one.label}", loading="lazy")
+            pictures += tag("li", picture + tag("small", esc(one.label)))
+        below += tag("h3", esc(one.label)) + part
+    said = tag("p", esc(report.sentence), "lora-lab-todo")
+    return said + tag("table", head + rows, "lora-lab-table") + tag("ul", pictures, "lora-lab-heats") + below
 
 
 def _apart(points: list[Point]) -> str:

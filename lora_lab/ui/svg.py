@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 640, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 26
 """Margins of the loss chart, in its own units."""
+NAMES, APART = 92, 15
+"""Room for names at the ends of lines, and how far apart they stand."""
+MARKS = (
+    "M-3.4,0a3.4,3.4 0 1,0 6.8,0a3.4,3.4 0 1,0 -6.8,0z", "M-3.2,-3.2h6.4v6.4h-6.4z", "M0,-4.4l4.4,7.6h-8.8z",
+    "M0,-4.8l4.8,4.8l-4.8,4.8l-4.8,-4.8z",
+)  # fmt: skip
+"""Circle, square, triangle, diamond."""
 
 EPOCH_ROW = 14
 """Height of the row of epochs below the steps."""
@@ -77,18 +84,42 @@ def loss_chart(curves: Sequence[Curve], steps: int) -> str:
 
 
 def value_chart(curves: Sequence[Curve], title: str) -> str:
-    """Shares, 0 to 1, over any number such as a strength.
+    """Shares, 0 to 1, over any number such as a strength. Each line has marks of its own, and its name at its end.
 
     Args:
-        curves: points (number, share).
+        curves: points (number, share), at least one each and at most as many curves as there are `MARKS`.
         title: told when the mouse is over it, and to screen readers.
     """
     places = [x for curve in curves for x, _ in curve.points] or [0.0]
     low, high = min(places), max(places)
-    across = Scale(low, high if high > low else low + 1, LEFT, WIDTH - RIGHT)
+    across = Scale(low, high if high > low else low + 1, LEFT, WIDTH - NAMES)
     up = Scale(0, 1, HEIGHT - BOTTOM, TOP)
-    parts = [_grid(across, up), *(_curve(curve, across, up) for curve in curves)]
+    ends = spread([up(curve.points[-1][1]) for curve in curves], TOP, HEIGHT - BOTTOM)
+    parts = [_grid(across, up)]
+    parts += [_marked(*one, across, up) for one in zip(curves, MARKS, ends, strict=False)]
     return _svg(WIDTH, HEIGHT, title, "".join(parts))
+
+
+def _marked(curve: Curve, mark: str, name_y: float, across: Scale, up: Scale) -> str:
+    """A line with its marks, and its name to the right of its last point, led to where it had to give way."""
+    places = [(across(x), up(y)) for x, y in curve.points]
+    (x, y), css = places[-1], esc(curve.css)
+    line = _line(places, css) + _line([(x + 7, y), (x + 17, name_y)], f"{css} lora-lab-leader")
+    for (px, py), (number, share) in zip(places, curve.points, strict=True):
+        told = f"<title>{esc(curve.label)} {share:.0%} at {number:g}</title>"
+        line += f'<path class="{css}" d="{mark}" transform="translate({px:.1f},{py:.1f})">{told}</path>'
+    return line + f'<text class="lora-lab-name" x="{x + 21:.1f}" y="{name_y + 4:.1f}">{esc(curve.label)}</text>'
+
+
+def spread(places: Sequence[float], low: float, high: float) -> list[float]:
+    """Places at least `APART` from each other, in their order, moved as little as that takes and kept within bounds."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    found = list(places)
+    for last, i in zip([None, *order], order, strict=False):
+        found[i] = max(low, found[i]) if last is None else max(found[i], found[last] + APART)
+    for after, i in zip([None, *reversed(order)], reversed(order), strict=False):
+        found[i] = min(high, found[i]) if after is None else min(found[i], found[after] - APART)
+    return found
 
 
 @dataclass(frozen=True)
@@ -152,7 +183,7 @@ def _grid(across: Scale, up: Scale) -> str:
     parts = []
     for value in ticks(up.low, up.high):
         y = up(value)
-        parts.append(f'<line class="lora-lab-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="lora-lab-grid" x1="{LEFT}" x2="{across.end:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="lora-lab-tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
     for value in ticks(across.low, across.high, 6):
         anchor = "end" if across(value) > WIDTH - RIGHT - 20 else "middle"
@@ -169,7 +200,7 @@ def _curve(curve: Curve, across: Scale, up: Scale) -> str:
         return ""
     line = ""
     if len(places) > 1:
-        line = f'<polyline class="{css}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'
+        line = _line(places, css)
     if len(places) == 1 or "dots" in curve.css.split():
         line += "".join(
             f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{esc(curve.label)} {value:.4f} '
@@ -177,6 +208,10 @@ def _curve(curve: Curve, across: Scale, up: Scale) -> str:
             for (x, y), (step, value) in zip(places, curve.points, strict=True)
         )
     return line
+
+
+def _line(places: Sequence[tuple[float, float]], css: str) -> str:
+    return f'<polyline class="{css}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'
 
 
 def bucket_chart(buckets: Mapping[tuple[int, int], int]) -> str:

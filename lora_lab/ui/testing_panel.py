@@ -75,7 +75,8 @@ def wire(w: TestingWidgets, tabs: gr.Tabs, train: Fields, context: UiContext) ->
     on(w.make.click, partial(make, w=w, context=context), w.form.all, [w.told, w.grid, w.stop], context)
     on(w.stop.click, partial(stop, w=w), set(), [w.stop], context, quiet=True, queue=False)
     read = partial(reread, w=w, context=context)
-    on(w.refresh.click, read, {w.form.lora, w.form.others}, [w.form.lora, w.form.others], context, quiet=True)
+    lists = [w.form.lora, w.form.others, w.answers.checkpoints]
+    on(w.refresh.click, read, set(lists), lists, context, quiet=True)
     testing_presets.wire(w.presets, w.form, context)
 
 
@@ -114,10 +115,13 @@ def stop(values: Values, w: TestingWidgets) -> Changes:
 
 
 def reread(values: Values, w: TestingWidgets, context: UiContext) -> Changes:
-    """The lists of LoRAs as they are on the disk now."""
-    names = HostFiles(context).loras()
+    """The lists of LoRAs as they are on the disk now, and of checkpoints as the host has them."""
+    names, checkpoints = HostFiles(context).loras(), list(context.host.checkpoints())
     kept = [name for name in values[w.form.others] or [] if name in names]
-    return {w.form.lora: gr.update(choices=names), w.form.others: gr.update(choices=names, value=kept)}
+    return {
+        w.form.lora: gr.update(choices=names), w.form.others: gr.update(choices=names, value=kept),
+        w.answers.checkpoints: gr.update(choices=checkpoints),
+    }  # fmt: skip
 
 
 def refresh(w: TestingWidgets, known: str) -> tuple[Changes, str]:

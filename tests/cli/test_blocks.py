@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("diffusers")
 pytest.importorskip("onnxruntime")
 
 from lora_lab.cli import main  # noqa: E402
+from lora_lab.demo import assets  # noqa: E402
+from lora_lab.demo.export import export  # noqa: E402
 
 LORA = Path(__file__).resolve().parents[1] / "testing" / "loras" / "concept-out.safetensors"
 QUICKLY = ("--steps", "2", "--prompt", "zuli, smile", "--trigger", "zuli")
@@ -59,6 +64,49 @@ def test_strengths_with_the_held_out_loss_of_the_run(
     assert [point["unet"] for point in found["points"]] == [1.0]
 
 
+@pytest.fixture(scope="module")
+def worse(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The demo checkpoint, the same with another meaning for each word, and the tagger."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    made = export(folder)
+    weights = load_file(made["checkpoint"])
+    words = weights["cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"]
+    words.copy_(words[torch.randperm(len(words), generator=torch.Generator().manual_seed(0))])
+    other = folder / "worse.safetensors"
+    save_file(weights, other)
+    shutil.copy(made["config"], other.with_suffix(".yaml"))
+    return made["checkpoint"], other, made["tagger"]
+
+
+def test_strengths_on_checkpoints_say_where_it_works_best(
+    worse: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, other, tagger = worse
+    words = ("--strengths", "1", "--seed", "1", "--out", str(tmp_path), "--tagger", str(tagger), "--size", "64x64")
+    words += ("--steps", "8", "--cfg", "5", "--prompt", "zuli", "--concept", ", ".join(assets.character_features()))
+    words += ("--others", "smile")
+    status, told = answer(capsys, *words, "--checkpoints", str(other), str(own))
+    assert status == 0
+    found = told["strengths"]
+    assert isinstance(found, dict)
+    assert [(Path(one["checkpoint"]).name, one["own"]) for one in found["checkpoints"]] == [
+        ("worse.safetensors", False), ("demo.safetensors", True),
+    ]  # fmt: skip
+    assert found["sentence"].startswith("Works best with demo.safetensors (its own)")
+    assert "on worse.safetensors: 0% at 1; say so where you share it" in found["sentence"]
+
+
+def test_a_checkpoint_that_is_missing_is_told_first(
+    worse: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, _, tagger = worse
+    words = ("--strengths", "1", "--tagger", str(tagger), "--out", str(tmp_path), *QUICKLY)
+    status, told = answer(capsys, *words, "--checkpoints", str(own), str(tmp_path / "none.safetensors"))
+    assert status != 0
+    assert "there is no such checkpoint" in str(told["error"])
+    assert not list((tmp_path / "cells").glob("*.png"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -67,6 +115,7 @@ def test_strengths_with_the_held_out_loss_of_the_run(
         (("--without",), "--values and --without speak of blocks"),
         (("--size", "big"), "--size is 'big'"),
         (("--diagnose",), "all seeds are equal"),
+        (("--checkpoints", "a.safetensors"), "--checkpoints speaks of strengths"),
     ],
 )
 def test_mistakes_are_one_sentence(

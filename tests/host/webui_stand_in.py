@@ -107,6 +107,18 @@ class SdModel(nn.Module):
         self.applied_token_merged_ratio = 0
 
 
+class SkipWritingToConfig:
+    """The webui's own word to its loading: the choice in the settings stays."""
+
+    skip = False
+
+    def __enter__(self) -> None:
+        SkipWritingToConfig.skip = True
+
+    def __exit__(self, *_: object) -> None:
+        SkipWritingToConfig.skip = False
+
+
 def record(path: Path) -> SimpleNamespace:
     """A line of the webui's list of checkpoints."""
     return SimpleNamespace(filename=str(path), name=path.name, title=path.name, hash="12345678", sha256=None)
@@ -229,10 +241,24 @@ class Webui:
         for callback in self.callbacks:
             callback(self.sd_model)
 
-    def reload_model_weights(self) -> SdModel:
+    def reload_model_weights(self, info: SimpleNamespace | None = None) -> SdModel:
+        """Writes the choice down unless it is told not to, and the hash always, as seen in the real one."""
         self.reloads += 1
-        self.load(self.folder / self.data["sd_model_checkpoint"])
+        path = Path(info.filename) if info else self.folder / self.data["sd_model_checkpoint"]
+        if self.sd_model.sd_model_checkpoint != str(path):
+            torch.rand(1)
+            self.load(path)
+            self.data["sd_checkpoint_hash"] = f"hash of {path.name}"
+            if not SkipWritingToConfig.skip:
+                self.data["sd_model_checkpoint"] = path.name
         return self.sd_model
+
+    def listed(self) -> dict[str, SimpleNamespace]:
+        """The webui's list."""
+        return {path.name: record(path) for path in sorted(self.folder.glob("*.safetensors"))}
+
+    def select_checkpoint(self) -> SimpleNamespace:
+        return self.listed()[self.data["sd_model_checkpoint"]]
 
     def modules(self) -> dict[str, Any]:
         """What to put into `sys.modules`."""
@@ -257,7 +283,9 @@ class Webui:
             "sd_unet": SimpleNamespace(current_unet=None, current_unet_option=None),
             "sd_models": SimpleNamespace(
                 model_data=SimpleNamespace(sd_model=self.sd_model), reload_model_weights=self.reload_model_weights,
-                checkpoint_aliases={p.name: record(p) for p in self.folder.glob("*.safetensors")},
+                checkpoint_aliases=self.listed(), checkpoints_list=self.listed(),
+                SkipWritingToConfig=SkipWritingToConfig,
+                select_checkpoint=self.select_checkpoint, checkpoint_tiles=lambda: list(self.listed()),
                 apply_token_merging=lambda model, ratio: setattr(model, "applied_token_merged_ratio", ratio),
             ),
             "sd_vae": SimpleNamespace(get_loaded_vae_name=lambda: None),

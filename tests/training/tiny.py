@@ -9,9 +9,10 @@ import hashlib
 import random
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from PIL import Image  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from lora_lab.errors import HostBusyError  # noqa: E402
-from lora_lab.families import Family, PredictionType  # noqa: E402
+from lora_lab.families import Family, ListedCheckpoint, PredictionType  # noqa: E402
 from lora_lab.host.base import (  # noqa: E402
     CheckpointInfo,
     Conditioning,
@@ -209,12 +210,14 @@ SDXL_UNET: dict[str, Any] = {
 
 
 class TinyHost(Host):
-    """Lends one `TinyModel` (or `TinySd2`, `TinySdxl`)."""
+    """Lends one `TinyModel` (or `TinySd2`, `TinySdxl`), and those that are put into `others` by their names."""
 
     def __init__(self, folder: Path, model: TinyModel | None = None) -> None:
         self.kind = "standalone"
         self.model = model or TinyModel()
         self.folder = folder
+        self.others: dict[str, TinyModel] = {}
+        self.loads: list[str] = []
         self.leases: list[Purpose] = []
         self.saved: list[Path] = []
         self.interrupts = 0
@@ -228,6 +231,8 @@ class TinyHost(Host):
     def lease(self, purpose: Purpose, expect: str | None = None) -> Iterator[LoadedModel]:
         assert self._lock.acquire(blocking=False), "a lease within a lease"
         try:
+            if expect in self.switched:
+                self.load(self.switched[expect])
             if self.away or (expect is not None and expect != self.model.info.identity):
                 self.away = max(0, self.away - 1)
                 raise HostBusyError("another checkpoint is live")
@@ -236,6 +241,32 @@ class TinyHost(Host):
                 yield self.model
         finally:
             self._lock.release()
+
+    switched: Mapping[str | None, TinyModel] = MappingProxyType({})
+
+    def load(self, model: TinyModel) -> None:
+        if self.model is not model:
+            self.loads.append(model.info.name)
+            self.model = model
+
+    def checkpoints(self) -> tuple[str, ...]:
+        return tuple(self.others)
+
+    def checkpoint(self, name: str) -> ListedCheckpoint:
+        if name not in self.others:
+            return super().checkpoint(name)
+        info = self.others[name].info
+        return ListedCheckpoint(info.name, info.identity, info.family, self.folder / info.name, info.short_hash)
+
+    @contextmanager
+    def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> Iterator[None]:
+        first = self.model
+        self.switched = {self.others[one.name].info.identity: self.others[one.name] for one in checkpoints}
+        try:
+            yield
+        finally:
+            self.switched = {}
+            self.load(first)
 
     def paths(self) -> HostPaths:
         return HostPaths(lora_dir=self.folder / "loras", data_dir=self.folder / "data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-from lora_lab.errors import SettingsError  # noqa: E402
-from lora_lab.ui import answers_part, testing_form  # noqa: E402
+from lora_lab.errors import CheckpointError, SettingsError  # noqa: E402
+from lora_lab.ui import answers_part, testing_form, testing_panel  # noqa: E402
 from lora_lab.ui.context import UiContext  # noqa: E402
 from lora_lab.workflow.tasks import tasks  # noqa: E402
+from tests.testing.small import PictureModel  # noqa: E402
 from tests.ui.shown import Tab  # noqa: E402
 from tests.ui.test_testing_panel import context, panel, values  # noqa: E402, F401 - fixtures
 
@@ -73,13 +75,32 @@ def test_strengths_are_drawn_with_advice(panel: Any, asked: Any, context: UiCont
     strengths = {form.mode: testing_form.STRENGTHS, form.values: "0.5, 1", form.seeds: "3", w.others: "smile\nfrown"}
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
     html = answer(panel)
-    assert html.count("<polyline") == 4
+    assert html.count("<polyline") == 2 * 4, "a line and its leader"
     assert "held-out loss" not in html
     _saved_by_a_run(context.host.paths().data_dir, testing_form.plan_of(asked, form, context).lora)
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
     assert "held-out loss 0.0625" in answer(panel)
     answers_part.ask_strengths({**asked, **strengths, w.apart: True}, w, form, context)
     assert "te \\ unet" in answer(panel)
+
+
+def test_strengths_on_checkpoints(panel: Any, asked: Any, context: UiContext, monkeypatch: Any) -> None:  # noqa: F811
+    w, form, host = panel.answers, panel.form, context.host
+    second = PictureModel()  # type: ignore[abstract]
+    second.info = replace(second.info, name="<b>.safetensors", identity="b")
+    monkeypatch.setattr(host, "others", {"tiny.safetensors": host.model, "<b>.safetensors": second})  # type: ignore[attr-defined]
+    read = testing_panel.reread({form.others: []}, panel, context)
+    assert read[w.checkpoints]["choices"] == list(host.checkpoints())
+    one = {**asked, form.seeds: "3", w.checkpoints: list(host.checkpoints())}
+    one |= {form.mode: testing_form.STRENGTHS, form.values: "0.5, 1"}
+    said = answers_part.ask_strengths(one, w, form, context)[w.told]
+    assert "2 checkpoints with 4 pictures each: 8 pictures" in said
+    html = answer(panel)
+    assert html.count("<polyline") == 2 * 2 * 4
+    assert html.count("<img") == 2
+    assert "&lt;b&gt;.safetensors" in html
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors"):
+        answers_part.ask_strengths({**one, w.checkpoints: ["gone.safetensors"]}, w, form, context)
 
 
 def test_a_diagnosis_names_the_tags(panel: Any, asked: Any, context: UiContext, shown: Tab) -> None:  # noqa: F811

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -12,7 +14,20 @@ from lora_lab.training.learning.schedules import SCHEDULES
 from lora_lab.training.plan import Plan, make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui import schedule_view
-from lora_lab.ui.svg import BOTTOM, HEIGHT, WIDTH, Curve, bucket_chart, loss_chart, ticks
+from lora_lab.ui.answers_view import CURVES
+from lora_lab.ui.svg import (
+    APART,
+    BOTTOM,
+    HEIGHT,
+    TOP,
+    WIDTH,
+    Curve,
+    bucket_chart,
+    loss_chart,
+    spread,
+    ticks,
+    value_chart,
+)
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from hypothesis import given  # noqa: E402
@@ -54,6 +69,54 @@ def test_one_wild_loss_does_not_flatten_the_rest() -> None:
     calm = [(i, 0.1 + 0.001 * (i % 10)) for i in range(200)]
     spread = [y for _, y in places(loss_chart([Curve("c", "loss", [*calm, (201, 50.0)])], 201))]
     assert max(spread[:-1]) - min(spread[:-1]) > HEIGHT / 2
+
+
+@given(st.lists(st.floats(TOP, HEIGHT - BOTTOM), min_size=1, max_size=4))
+def test_names_at_the_ends_of_lines_give_way_to_each_other(wanted: list[float]) -> None:
+    found = spread(wanted, TOP, HEIGHT - BOTTOM)
+    assert all(TOP <= y <= HEIGHT - BOTTOM for y in found)
+    order = sorted(range(len(wanted)), key=lambda i: (wanted[i], i))
+    assert all(found[b] - found[a] >= APART - 1e-6 for a, b in zip(order, order[1:], strict=False))
+    if all(abs(a - b) >= APART for i, a in enumerate(wanted) for b in wanted[i + 1 :]):
+        assert found == wanted
+
+
+def test_scores_have_names_and_marks_of_their_own() -> None:
+    curves = [Curve("a", "<overall>", [(0.5, 1.0), (1, 0.2)]), Curve("b", "concept", [(0.5, 1.0), (1, 0.2)])]
+    root = ElementTree.fromstring(value_chart(curves, "mika"))
+    marks = {path.attrib["class"]: path.attrib["d"] for path in root.iter(SVG + "path")}
+    assert marks["a"] != marks["b"]
+    assert [text.text for text in root.iter(SVG + "text")][-1:] == ["concept"]
+    assert "<overall> 20% at 1" in [title.text for title in root.iter(SVG + "title")]
+
+
+def seen(colour: str, eye: str) -> tuple[float, ...]:
+    """A colour as an eye without one kind of cones sees it (Vienot and others, 1999), in Lab."""
+    rows = {
+        "all": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        "no red": ((0.11238, 0.88762, 0), (0.11238, 0.88762, 0), (0.00401, -0.00401, 1)),
+        "no green": ((0.29275, 0.70725, 0), (0.29275, 0.70725, 0), (-0.02234, 0.02234, 1)),
+    }[eye]
+    rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    r, g, b = (max(0.0, sum(a * c for a, c in zip(row, linear, strict=True))) for row in rows)
+    xyz = (
+        (0.4124 * r + 0.3576 * g + 0.1805 * b) / 0.9505, 0.2126 * r + 0.7152 * g + 0.0722 * b,
+        (0.0193 * r + 0.1192 * g + 0.9505 * b) / 1.089,
+    )  # fmt: skip
+    x, y, z = (c ** (1 / 3) if c > 0.008856 else 7.787 * c + 16 / 116 for c in xyz)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize("eye", ["all", "no red", "no green"])
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_every_eye_tells_the_scores_apart(theme: int, eye: str) -> None:
+    css = (Path(__file__).resolve().parents[2] / "style.css").read_text(encoding="utf-8")
+    found = [re.findall(f"--lora-lab-score-{name}: (#[0-9a-f]{{6}})", css)[theme] for name in CURVES]
+    assert len(set(found)) == len(CURVES)
+    for i, one in enumerate(found):
+        for other in found[i + 1 :]:
+            assert math.dist(seen(one, eye), seen(other, eye)) > 20, (one, other)
 
 
 def test_no_step_yet_is_a_chart_too() -> None:

@@ -54,3 +54,45 @@ def test_cells_are_the_prompts_pictures(page: Page, webui: Webui, files: tuple[P
     assert far(webui.picture(f"{PROMPT} <lora:outputs_only:1>"), pixels(page, "OUTALL")) <= CLOSE
     assert far(pixels(page, "OUTALL"), whole) > CLOSE
     assert webui.picture(PROMPT) == plain
+
+
+def test_strengths_on_checkpoints_and_the_first_is_back(
+    page: Page, webui: Webui, data: Path, files: tuple[Path, Path]  # noqa: F811
+) -> None:
+    """The webui's second checkpoint is loaded for a while; its choice and its pictures are as before."""
+    plain, chosen = webui.picture(PROMPT), webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
+    page.panel("Test")
+    page.click("test_refresh")
+    for name, value in (("lora", "probe_lora"), ("prompts", PROMPT), ("seeds", "5, 6"), ("values", "0.5, 1")):
+        box = page.page.locator(f"#lora_lab_test_{name} :is(input, textarea)").first
+        box.fill(value)
+        if name == "lora":
+            box.press("Enter")
+        box.blur()
+    page.page.locator("#lora_lab_test_mode label").filter(has_text="strengths").click()
+    page.page.locator("#lora_lab_test_more .label-wrap").click()
+    for name, value in (("width", "64"), ("height", "64"), ("steps", "4")):
+        page.page.locator(f"#lora_lab_test_{name} input").fill(value)
+    page.page.locator("#lora_lab_answers .label-wrap").click()
+    page.page.locator("#lora_lab_answers_concept :is(input, textarea)").first.fill("smile")
+    listed = page.page.locator("#lora_lab_answers_checkpoints input")
+    names = [record["title"] for record in webui.get("/sdapi/v1/sd-models")]
+    for name in names:
+        listed.fill(name)
+        listed.press("Enter")
+    page.click("answers_strengths")
+    page.says("answers_told", f"{len(names)} checkpoints with 8 pictures each: {8 * len(names)} pictures")
+    page.says("answers_answer", "checkpoint")
+    answer = page.page.locator("#lora_lab_answers_answer")
+    images, rows = answer.locator("img").all(), answer.locator("table").first.locator("tr").all()[1:]
+    assert len(images) == len(rows) == len(names) > 1
+    seen = []
+    for name, image, row in zip(names, images, rows, strict=True):
+        with Image.open(unquote(str(image.get_attribute("src")).split("file=", 1)[1])) as picture:
+            seen.append(picture.convert("RGB").tobytes())
+        strength = row.locator("td").nth(1).inner_text()
+        options = {"sampler_name": "Euler", "override_settings": {"sd_model_checkpoint": name}}
+        assert far(webui.picture(f"{PROMPT} <lora:probe_lora:{strength}>", **options), seen[-1]) <= CLOSE
+    assert far(*seen[:2]) > CLOSE
+    assert webui.get("/sdapi/v1/options")["sd_model_checkpoint"] == chosen
+    assert webui.picture(PROMPT) == plain

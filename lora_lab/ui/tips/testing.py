@@ -42,6 +42,7 @@ ANSWERS = {
     "answers": "Questions that many small pictures answer; a tagger looks at them.",
     "answers_tagger": meaning("interrogator") + " Here it says what is in made pictures.",
     "answers_apart": "Strengths of both apart from each other. " + meaning("text encoder"),
+    "answers_checkpoints": "Loads each of them, and in the end the one that is loaded now.",
     "answers_map": "Each block alone and left out: what it draws, and weights that keep the concept.",
     "answers_strengths": "From which strength on the concept is there, and where prompts are no longer obeyed.",
     "answers_diagnose": "Looks for copies of your pictures, burnt colours and other faults, with what to change.",
