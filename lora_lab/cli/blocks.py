@@ -55,7 +55,7 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--prompt", action="append", default=[], metavar="TEXT", help="several make a column each (default: trigger)")
     add("--prompts", type=Path, metavar="FILE", help="prompts, one a line")
-    add("--seed", nargs="+", type=int, default=[1], metavar="N", help="seeds (default 1)")
+    add("--seed", nargs="+", type=int, metavar="N", help="seeds (default 1; with --map, --strengths, --diagnose 1 2)")
     add("--trigger", default="", metavar="TAG", help="the tag that calls the subject (default: what the file says)")
     add("--checkpoint", type=Path, metavar="FILE", help="checkpoint (default: the demo checkpoint)")
     add("--size", default="", metavar="WxH", help="in pixels (default 512x512, the demo's 64x64)")
@@ -111,6 +111,7 @@ def _check_words(args: argparse.Namespace) -> None:
 
     told = outline(args.lora)
     args.trigger = args.trigger or trigger_of(told.metadata)
+    args.seed = args.seed or ([1, 2] if args.map or args.strengths or args.diagnose else [1])
     numbers(args.x, "x")
     for name in ("values", "strengths"):
         if getattr(args, name) is not None:
@@ -184,7 +185,7 @@ class _Work:
                 f"{one.block:6} concept {one.concept:6.1%}  other tags {one.other:5.2f}  "
                 f"alone {one.alone.perceptual:.4f}  left out {one.left_out.perceptual:.4f}  bleeds {one.bleed:.4f}"
             )
-        for sentence in found.proposal.sentences:
+        for sentence in (*filter(None, [found.note]), *found.proposal.sentences):
             self._output.line(sentence)
         self._output.line(f"proposal   {found.proposal.weights.text}")
         return {"influence": found.to_json(), "proposal": found.proposal.to_json()}
@@ -198,7 +199,7 @@ class _Work:
         loras = (*a.snapshots, *([a.lora] if a.lora not in a.snapshots else []))
         plan = StrengthPlan(
             loras, a.prompt[0], tuple(a.others), tuple(a.seed), numbers(a.strengths, "--strengths"), a.apart,
-            self._look(), a.batch, self._folder(),
+            self._look(), a.batch, self._folder(), trigger=a.trigger,
         )  # fmt: skip
         if a.checkpoints:
             return {"strengths": self._on_checkpoints(plan)}
@@ -238,8 +239,8 @@ class _Work:
         held_out = held_out_losses(default_data_dir() / "runs", plan.loras)
         for lora, loss in held_out.items():
             self._output.line(f"{lora.name}: held-out loss {loss:.4f}")
-        if advised:
-            self._output.line(report.advice.sentence)
+        for sentence in filter(None, [report.advice.sentence, report.note] if advised else []):
+            self._output.line(sentence)
         answer: dict[str, Any] = {
             "held_out": {str(lora): loss for lora, loss in held_out.items()},
             "points": [point.to_json() for point in report.points], "best": report.best.to_json(),
@@ -358,13 +359,16 @@ class _Work:
 
     def _scored(self, result: GridResult) -> list[dict[str, Any]]:
         """The cells for ``--json``, with the share of the concept if there is a tagger."""
+        from lora_lab.testing.words import asked_for
+
         made = [one for one in result.made if one is not None]
         scores: list[float | None] = [None] * len(made)
         if self._judge is not None:
             seen = self._judge.look([one.image for one in made])
             columns = len(result.plan.columns)
-            bare = [i for i, one in enumerate(made) if one.cell.weights.off] or list(range(columns))
-            concept = self._judge.found_concept(seen[:columns], seen[bare])
+            bare = [i for i, one in enumerate(made) if one.cell.weights.off][:columns] or list(range(columns))
+            asked = asked_for(self._args.prompt, self._args.trigger)
+            concept = self._judge.found_concept(seen[:columns], seen[bare], asked)
             scores = [self._judge.share(seen[i : i + 1], concept) if concept else None for i in range(len(made))]
         return [
             {"preset": one.cell.label, "vector": one.cell.text, "elements": one.cell.weights.elements,

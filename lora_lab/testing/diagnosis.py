@@ -19,7 +19,7 @@ from lora_lab.testing.cells import NOTHING, GridPlan, Look
 from lora_lab.testing.events import GridEvent, GridResult
 from lora_lab.testing.grid import run_grid
 from lora_lab.testing.judge import Judge
-from lora_lab.testing.words import tags_of, without_tag
+from lora_lab.testing.words import asked_for, tags_of, without_tag
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
@@ -164,7 +164,7 @@ def _read(plan: DiagnosisPlan, result: GridResult, judge: Judge | None, tags: Se
     share = None
     if judge is not None:
         seen = judge.look(with_it)
-        concept = judge.found_concept(seen, judge.look(bare))
+        concept = judge.found_concept(seen, judge.look(bare), asked_for((plan.prompt,), plan.trigger))
         share = judge.share(seen, concept)
     blame = []
     for tag, prompt in zip(tags, result.plan.prompts[1:], strict=True):

@@ -21,7 +21,7 @@ from lora_lab.testing.cells import NOTHING, GridPlan, Look
 from lora_lab.testing.events import GridEvent, GridResult, Made
 from lora_lab.testing.grid import run_grid
 from lora_lab.testing.proposal import Proposal, propose
-from lora_lab.testing.words import without_tag
+from lora_lab.testing.words import asked_for, without_tag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +102,8 @@ class InfluenceMap:
     concept_bare: float
     proposal: Proposal
     grids: tuple[GridResult, ...]
+    note: str = ""
+    """What to know of the concept's tags; empty where there is nothing."""
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``: numbers, no pictures."""
@@ -112,6 +114,7 @@ class InfluenceMap:
         return {
             "blocks": found, "concept": list(self.concept), "concept_whole": self.concept_whole,
             "concept_bare": self.concept_bare,
+            "note": self.note,
         }  # fmt: skip
 
 
@@ -138,7 +141,7 @@ def run_influence(
         if result.stopped:
             return None
         grids.append(result)
-    return measured(host, info.identity, names, grids, judge)
+    return measured(host, info.identity, names, grids, judge, plan.trigger)
 
 
 def blocks_with_sites(lora: Path, family: Family) -> tuple[str, ...]:
@@ -176,17 +179,18 @@ class _Pictures:
 
 
 def measured(
-    host: Host, identity: str, names: Sequence[str], grids: Sequence[GridResult], judge: Judge | None
+    host: Host, identity: str, names: Sequence[str], grids: Sequence[GridResult], judge: Judge | None, trigger: str = ""
 ) -> InfluenceMap:
     """The map from finished grids."""
     latents = _latents(host, identity, grids)
     seen = _seen(grids, judge)
     main, plain = _Pictures(grids[0]), _Pictures(grids[1]) if len(grids) > 1 else None
     concept: tuple[str, ...] = ()
-    whole = bare = 0.0
+    note, whole, bare = "", 0.0, 0.0
     if judge is not None:
         sights = _rows_seen(seen, main, None), _rows_seen(seen, main, NOTHING.label)
-        concept = judge.found_concept(*sights)
+        concept = judge.found_concept(*sights, asked_for(grids[0].plan.prompts, trigger))
+        note = judge.doubt(grids[0].plan.seeds)
         whole, bare = (judge.share(sight, concept) for sight in sights)
     pairs = {name: _pairs(main, name) for name in names}
     most = max((float(measures.heat(_images(found)).max()) for found in pairs.values()), default=1.0)
@@ -201,7 +205,7 @@ def measured(
         )
     family = _family(host)
     proposal = propose(found, family, judged=bool(concept), called="the concept")
-    return InfluenceMap(tuple(found), concept, whole, bare, proposal, tuple(grids))
+    return InfluenceMap(tuple(found), concept, whole, bare, proposal, tuple(grids), note)
 
 
 def _family(host: Host) -> Family:

@@ -16,7 +16,7 @@ from lora_lab.testing import measures, rows
 from lora_lab.testing.cells import NOTHING, GridPlan, Look
 from lora_lab.testing.events import GridEvent, GridResult, Made
 from lora_lab.testing.grid import run_grid
-from lora_lab.testing.words import tags_of, with_tags
+from lora_lab.testing.words import asked_for, tags_of, with_tags
 
 if TYPE_CHECKING:
     from lora_lab.families import ListedCheckpoint
@@ -52,6 +52,8 @@ class StrengthPlan:
     out: Path | None = None
     checkpoint: ListedCheckpoint | None = None
     """See `GridPlan.checkpoint`."""
+    trigger: str = ""
+    """Of the prompt's tags the one that may be the concept's."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -103,6 +105,8 @@ class StrengthReport:
     advice: Advice
     concept: tuple[str, ...]
     grid: GridResult
+    note: str = ""
+    """See `InfluenceMap.note`."""
 
     @property
     def picture(self) -> Made | None:
@@ -146,7 +150,8 @@ def read(plan: StrengthPlan, result: GridResult, judge: Judge) -> StrengthReport
     found = [[made for i in range(columns) if (made := result.at(row, i)) is not None] for row in range(count)]
     whole = [made for i in range(columns) if (made := result.at(None, i)) is not None]
     seen = [judge.look([made.image for made in row]) for row in found]
-    concept = judge.found_concept(judge.look([made.image for made in whole[:own]]), seen[0][:own])
+    alone = judge.look([made.image for made in whole[:own]])
+    concept = judge.found_concept(alone, seen[0][:own], asked_for((plan.prompt,), plan.trigger))
     wanted = [tags_of(line) for line in plan.others for _ in range(own)]
     points = []
     for row, sight, pictures in zip(result.plan.rows[1:], seen[1:], found[1:], strict=True):
@@ -156,7 +161,8 @@ def read(plan: StrengthPlan, result: GridResult, judge: Judge) -> StrengthReport
             Point(row.lora or result.plan.lora, row.text_encoder, row.unet, share, asked, fidelity(pictures, found[0]))
         )
     best = best_of(points)
-    return StrengthReport(tuple(points), best, advise(points, apart=plan.apart), concept, result)
+    advice, note = advise(points, apart=plan.apart), judge.doubt(plan.seeds)
+    return StrengthReport(tuple(points), best, advice, concept, result, note)
 
 
 def fidelity(pictures: Sequence[Made], bare: Sequence[Made]) -> float:

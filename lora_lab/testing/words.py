@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -30,3 +31,10 @@ def has_tag(prompt: str, tag: str) -> bool:
 def with_tags(prompt: str, tags: Iterable[str]) -> str:
     """The prompt with tags behind it."""
     return ", ".join([*tags_of(prompt), *tags])
+
+
+def asked_for(prompts: Iterable[str], trigger: str = "") -> frozenset[str]:
+    """The tags that prompts name, in small letters with blanks and without the webui's weights; not the trigger."""
+    pieces = (re.sub(r"(?<!\\)[()\[\]]|:[\d.]+(?=[)\]]|$)", "", tag) for prompt in prompts for tag in tags_of(prompt))
+    found = (" ".join(piece.replace("\\", "").replace("_", " ").lower().split()) for piece in pieces)
+    return frozenset(found) - {trigger.strip().replace("_", " ").lower()}

@@ -169,7 +169,7 @@ def ask_strengths(values: Values, w: AnswersWidgets, form: GridForm, context: Ui
     others = tuple(line.strip() for line in str(values[w.others] or "").splitlines() if line.strip())
     plan = StrengthPlan(
         tuple(dict.fromkeys(loras)), base.prompts[0], others, base.seeds, numbers, bool(values[w.apart]), base.look,
-        base.batch,
+        base.batch, trigger=str(values[w.trigger] or "").strip() or _trigger(base.lora),
     )  # fmt: skip
     judge = _judge(values, w, context)
     if values[w.checkpoints]:

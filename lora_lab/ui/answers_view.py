@@ -44,6 +44,7 @@ def influence(found: InfluenceMap, heats: Mapping[str, Path]) -> str:
         for one in found.blocks
     }
     parts = [tag("p", esc(f"The concept: {', '.join(found.concept) or 'no tag that the tagger knows'}."))]
+    parts += [tag("p", esc(found.note), "lora-lab-todo")] if found.note else []
     if found.concept:
         title = f"Concept {found.concept_bare:.0%} without the LoRA, {found.concept_whole:.0%} with it"
         parts += [tag("h4", esc(title)), u_chart(concept, "How much of the concept each block carries")]
@@ -83,6 +84,7 @@ def strengths(
     css = "lora-lab-todo" if report.advice.factors else "lora-lab-good"
     parts = [tag("p", esc(report.advice.sentence), css)] if advised else []
     parts += [tag("p", esc(f"Keep {snapshot}"))] if snapshot else []
+    parts += [tag("p", esc(report.note), "lora-lab-todo")] if report.note and advised else []
     for lora, points in by_lora.items():
         alike = [point for point in points if point.text_encoder == point.unet]
         loss = f", held-out loss {held_out[lora]:.4f}" if lora in held_out else ""

@@ -73,7 +73,8 @@ def build(context: UiContext) -> GridForm:
         )  # fmt: skip
         keep = gr.Button("Save these prompts", elem_id="lora_lab_test_keep")
     with gr.Row():
-        seeds = gr.Textbox("1", label="seeds", info="with commas; each is set by itself", elem_id="lora_lab_test_seeds")
+        info = "with commas; each is set by itself"
+        seeds = gr.Textbox("1, 2", label="seeds", info=info, elem_id="lora_lab_test_seeds")
         negative = gr.Textbox("", label="negative prompt", elem_id="lora_lab_test_negative")
     mode = gr.Radio(list(MODES), value=PRESETS, label="rows", elem_id="lora_lab_test_mode")
     with gr.Group(visible=True, elem_id="lora_lab_test_rows"):

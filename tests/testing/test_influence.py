@@ -22,9 +22,11 @@ from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.inspect import inspect  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
-from lora_lab.testing.cells import Look  # noqa: E402
+from lora_lab.testing.cells import NOTHING, GridPlan, Look  # noqa: E402
+from lora_lab.testing.grid import run_grid  # noqa: E402
 from lora_lab.testing.influence import InfluencePlan, run_influence  # noqa: E402
 from lora_lab.testing.judge import Judge  # noqa: E402
+from lora_lab.testing.words import asked_for  # noqa: E402
 
 TRUE = ("OUT03", "OUT04", "OUT05")
 CONCEPT = Path(__file__).parent / "loras" / "concept-out.safetensors"
@@ -76,3 +78,19 @@ def test_the_map_finds_the_blocks_of_the_concept(tmp_path: Path) -> None:
     assert np.asarray(by_concept[0].heat).shape == (64, 64, 3)
     told = found.to_json()
     assert [one["block"] for one in told["blocks"]] == list(BLOCKS)
+
+
+def test_the_concept_is_found_without_what_chance_drew(tmp_path: Path) -> None:
+    """The character's features are the truth; the LoRA, of three blocks only, has learnt some of them."""
+    host = standalone_host(data_dir=tmp_path / "data", lora_dir=tmp_path)
+    look = Look(world.PICTURE_SIZE, world.PICTURE_SIZE, 8, 5.0)
+    prompt, seeds = f"{world.CHARACTER}, smile", (1, 2, 3, 4)
+    result = run_grid(host, GridPlan(CONCEPT, (NOTHING,), (prompt,), seeds, look, 4, out=tmp_path / "cells"))
+    judge, asked = Judge.of_tagger(assets.tagger_dir()), asked_for((prompt,), world.CHARACTER)
+    sides = [[result.at(row, i) for i in range(4)] for row in (None, 0)]
+    with_it, without = (judge.look([made.image for made in side if made is not None]) for side in sides)
+    truth = {*assets.character_features(), world.CHARACTER}
+    found = set(judge.found_concept(with_it, without, asked))
+    assert {"horns", "twintails"} <= found <= truth
+    alone = [set(judge.found_concept(with_it[i : i + 1], without[i : i + 1], asked)) for i in range(4)]
+    assert any(one - truth for one in alone), "what a single seed takes for it"

@@ -13,12 +13,14 @@ from PIL import Image, ImageEnhance
 
 from lora_lab.demo import assets, drawing, world
 from lora_lab.families import Family
+from lora_lab.tagging.tags import RATING, Tag
 from lora_lab.testing import measures
 from lora_lab.testing.diagnosis import find_copies
 from lora_lab.testing.influence import BlockInfluence, Change
+from lora_lab.testing.judge import Judge
 from lora_lab.testing.proposal import propose
 from lora_lab.testing.strengths import Point, advise, best_of, best_snapshot
-from lora_lab.testing.words import has_tag, without_tag
+from lora_lab.testing.words import asked_for, has_tag, without_tag
 
 
 def person(seed: int) -> Image.Image:
@@ -107,6 +109,39 @@ def test_the_earliest_of_the_best_snapshots_is_kept() -> None:
 def influence(block: str, concept: float, other: float = 1.0, bleed: float = 0.1) -> BlockInfluence:
     change = Change(0.1, 0.1, 0.1)
     return BlockInfluence(block, change, change, concept, other, bleed, Image.new("RGB", (8, 8)))
+
+
+TAGS = [Tag(name, category) for name, category in (
+    ("horns", 0), ("white_hair", 0), ("smile", 0), ("blue_background", 0), ("saber_(fate)", 4), ("1girl", 0),
+    ("rating:sensitive", RATING),
+)]  # fmt: skip
+WITH_IT = np.array([
+    [0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], [0.9, 0.8, 0.9, 0.1, 0.9, 0.9, 0.9],
+    [0.9, 0.9, 0.9, 0.8, 0.9, 0.9, 0.9], [0.1, 0.9, 0.9, 0.0, 0.9, 0.9, 0.9],
+], np.float32)  # fmt: skip
+"""Four seeds: horns nearly always, white hair always, a smile that is asked for, a background by chance."""
+WITHOUT = np.array([
+    [0.0, 0.0, 0.1, 0.0, 0.0, 0.9, 0.0], [0.1, 0.9, 0.0, 0.1, 0.0, 0.1, 0.0],
+    [0.0, 0.1, 0.0, 0.0, 0.0, 0.8, 0.0], [0.0, 0.0, 0.0, 0.1, 0.0, 0.1, 0.0],
+], np.float32)  # fmt: skip
+
+
+def test_the_concept_is_what_most_seeds_get_and_nobody_asked_for() -> None:
+    judge = Judge(TAGS, lambda images: WITH_IT)
+    asked = asked_for(["saber \\(fate\\), (Smile:1.2)"], "saber (fate)")
+    assert asked == {"smile"}
+    assert set(judge.found_concept(WITH_IT, WITHOUT, asked)) == {"horns", "white hair", "saber (fate)"}
+    assert "blue background" in judge.found_concept(WITH_IT[:1], WITHOUT[:1], asked), "one seed cannot tell"
+    assert "One seed cannot tell" in judge.doubt([7, 7])
+    assert not judge.doubt([7, 8])
+    named = Judge(TAGS, lambda images: WITH_IT, ("1girl",))
+    assert named.found_concept(WITH_IT, WITHOUT, asked) == ("1girl",)
+    assert not named.doubt([7])
+
+
+def test_tags_of_prompts_are_read_as_the_tagger_writes_them() -> None:
+    prompts = ["mika, [blue sky], ((Night_Sky:1.3))", "a \\(b\\):0.5, :d"]
+    assert asked_for(prompts, "mika") == {"blue sky", "night sky", "a (b)", ":d"}
 
 
 def test_a_proposal_keeps_the_concept_and_drops_the_rest() -> None:

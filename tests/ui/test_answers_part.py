@@ -77,6 +77,9 @@ def test_strengths_are_drawn_with_advice(panel: Any, asked: Any, context: UiCont
     html = answer(panel)
     assert html.count("<polyline") == 2 * 4, "a line and its leader"
     assert "held-out loss" not in html
+    assert "One seed cannot tell" not in html, "the concept's tags are given"
+    answers_part.ask_strengths({**asked, **strengths, w.concept: ""}, w, form, context)
+    assert "One seed cannot tell" in answer(panel)
     _saved_by_a_run(context.host.paths().data_dir, testing_form.plan_of(asked, form, context).lora)
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
     assert "held-out loss 0.0625" in answer(panel)
