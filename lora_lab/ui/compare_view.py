@@ -21,7 +21,7 @@ def table(runs: Sequence[ComparedRun]) -> str:
     head = tag("tr", "".join(tag("th", esc(name)) for name in HEADS))
     ranked = rank(runs)
     body = "".join(_row(run, place if place else None, first=n == 0) for n, (run, place) in enumerate(ranked))
-    said = tag("p", tag("b", "Next: ") + esc(next_step(runs)), "lora-lab-notes")
+    said = tag("p", tag("b", "Next:") + " " + esc(next_step(runs)), "lora-lab-notes")
     inner = tag("table", head + body, "lora-lab-table", data_button=BUTTON)
     return said + tag("div", inner, "lora-lab-grid-frame")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lora_lab.dataset.problems import Problem, Severity
 from lora_lab.dataset.scan import ScanReport
 from lora_lab.ui.svg import bucket_chart
-from lora_lab.ui.words import count, esc, own, sentence, tag
+from lora_lab.ui.words import count, esc, listed, own, sentence, tag
 
 SHOWN = 100
 """So many problems are listed; a page with thousands helps nobody."""
@@ -46,7 +46,8 @@ def subsets(report: ScanReport) -> str:
     head = tag("tr", "".join(tag("th", esc(title)) for title in titles))
     rows = []
     for s in report.subsets:
-        name = tag("td", own("b", s.name) + (" (regularisation)" if s.regularisation else ""), title=str(s.folder))
+        kind = " " + tag("span", "(regularisation)") if s.regularisation else ""
+        name = tag("td", own("b", s.name) + kind, title=str(s.folder))
         known = sum(p.has_caption for p in s.pictures)
         numbers = (s.repeats, len(s.pictures), known, "" if s.regularisation else s.repeats * len(s.pictures))
         rows.append(tag("tr", name + "".join(tag("td", esc(n)) for n in numbers)))
@@ -68,11 +69,11 @@ def problems(found: Sequence[Problem], root: Path) -> str:
     order = list(SEVERITIES)
     ordered = sorted(found, key=lambda p: order.index(p.severity))
     amounts = [(s, sum(p.severity == s for p in found)) for s in order]
-    title = ", ".join(f"{n:,} {SEVERITIES[s][0]}" for s, n in amounts if n)
+    title = tag("span", "Problems:") + " " + listed(f"{n:,} {SEVERITIES[s][0]}" for s, n in amounts if n)
     rows = "".join(_problem(p, root) for p in ordered[:SHOWN])
     rest = len(ordered) - SHOWN
     more = tag("p", f"And {count(rest, 'more problem')}.", "lora-lab-muted") if rest > 0 else ""
-    return tag("h4", esc(f"Problems: {title}")) + tag("ul", rows, "lora-lab-problems") + more
+    return tag("h4", title) + tag("ul", rows, "lora-lab-problems") + more
 
 
 def _problem(problem: Problem, root: Path) -> str:
@@ -82,5 +83,5 @@ def _problem(problem: Problem, root: Path) -> str:
     word, css = SEVERITIES[problem.severity]
     badge = tag("span", esc(word), "lora-lab-badge")
     remedy = tag("span", esc(sentence(problem.remedy)), "lora-lab-muted") if problem.remedy else ""
-    text = tag("code", esc(name), title=problem.file) + " " + esc(problem.why) + ". " + remedy
+    text = tag("code", esc(name), title=problem.file) + " " + tag("span", esc(problem.why) + ".") + " " + remedy
     return tag("li", badge + tag("div", text), css)

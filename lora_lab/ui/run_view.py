@@ -204,7 +204,8 @@ def notes(status: RunStatus | None, settings: TrainSettings | None = None) -> st
         found = tag("details", title + found, open="open")
     found += curve_words(status, settings)
     if status.ended is not None:
-        found += tag("p", f"Settings and log: {tag('code', esc(status.folder))}", "lora-lab-muted lora-lab-small")
+        where = tag("span", "Settings and log:") + " " + tag("code", esc(status.folder))
+        found += tag("p", where, "lora-lab-muted lora-lab-small")
     return found
 
 

@@ -72,7 +72,8 @@ def done(found: Done) -> str:
 def _outcome(outcome: Outcome, dry: bool) -> str:
     if outcome.out is not None:
         link = _link(outcome.out, "download")
-        head = tag("p", f"Written: {tag('code', esc(outcome.out))} {link}", "lora-lab-good")
+        written = tag("span", "Written:") + " " + tag("code", esc(outcome.out))
+        head = tag("p", f"{written} {link}", "lora-lab-good")
     else:
         head = tag("p", "Nothing is written yet. This is what it would be:")
     figures = {

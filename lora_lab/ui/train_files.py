@@ -194,7 +194,7 @@ def free(folder: Path, name: str, ending: str = ".json") -> Path:
 
 def saved(path: Path) -> str:
     """Where a file was written to."""
-    return tag("p", f"Saved: {tag('code', esc(path))}", "lora-lab-muted lora-lab-small")
+    return tag("p", tag("span", "Saved:") + " " + tag("code", esc(path)), "lora-lab-muted lora-lab-small")
 
 
 def _muted(text: Any) -> str:  # noqa: ANN401 - shown as text

@@ -48,7 +48,7 @@ def test_broken_pictures_are_named_with_the_reason_and_the_remedy(shown: Tab, pi
     found = check(shown, pictures)
     assert "not.png" in found["problems"]
     assert "half.png" in found["problems"]
-    assert found["problems"].count("cannot be used</span>") == 2
+    assert found["problems"].count('"lora-lab-badge">cannot be used</span>') == 2
 
 
 def test_a_name_cannot_break_out_of_the_page(shown: Tab, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_looks_first_then_does_and_never_overwrites(
     assert {*tmp_path.rglob("*.safetensors")} == set(before)
     told = window.run(tool, **given)
     path = tmp_path / f"{out}.safetensors"
-    assert f"Written: <code>{path}</code>" in told
+    assert f"Written:</span> <code>{path}</code>" in told
     assert f"file={path}" in told
     assert {*tmp_path.rglob("*.safetensors")} == {*before, path}
     assert all(path.read_bytes() == data for path, data in before.items())
