@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
+torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("onnxruntime")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lora_lab.cli import main  # noqa: E402
 from lora_lab.demo import assets  # noqa: E402
