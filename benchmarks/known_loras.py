@@ -3,7 +3,8 @@
     python -m benchmarks.known_loras FOLDER [--only concept-out ...]
 
 `concept-out` and `concept-mid` hold the demo's new character in OUT03-OUT05 or in M00 alone. The first finds about half
-of its features (the bare checkpoint 12 %); in the middle, which is a single pixel at 64 px, it cannot be learnt (15 %).
+of its features (the bare checkpoint 12 %); in the middle, which is a single pixel at 64 px, it cannot be learnt (15 %),
+nor can a plain background: without M00's whole output the pictures change by 0.04 of 255.
 `right`, `hot` and `cold` are the demo's LoRA at its own rates, eight times and an eighth of them, with snapshots on the
 way. tests/testing/loras/concept-out.safetensors was made by this and by
 `lora-lab resize concept-out.safetensors --max-size 190KB --precision fp16`.
