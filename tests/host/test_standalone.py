@@ -362,7 +362,7 @@ def test_our_picture_is_that_of_diffusers_pipeline_with_and_without_a_lora(
 
 
 @pytest.mark.parametrize("way_out", [None, Interrupted])
-def test_other_checkpoints_for_a_while(tmp_path: Path, way_out: Any) -> None:
+def test_other_checkpoints_for_a_while(tmp_path: Path, way_out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = export(tmp_path / "own")
     weights = load_file(made["checkpoint"])
     weights["model.diffusion_model.out.2.weight"] *= -0.5
@@ -373,6 +373,12 @@ def test_other_checkpoints_for_a_while(tmp_path: Path, way_out: Any) -> None:
     assert found.checkpoints() == ("demo.safetensors", "other.safetensors")
     wanted = [found.checkpoint(name) for name in ("other.safetensors", str(made["checkpoint"].resolve()))]
     assert first is not None
+    load, seen = standalone_load.load, []
+
+    def watched(*args: Any) -> object:
+        seen.append(found.current())
+        return load(*args)
+
     told = (first.identity, first.family, first.short_hash)
     assert (wanted[1].identity, wanted[1].family, wanted[1].short_hash) == told
     torch.manual_seed(1)
@@ -382,8 +388,12 @@ def test_other_checkpoints_for_a_while(tmp_path: Path, way_out: Any) -> None:
         assert found.current() == first
         assert made_by(found) == picture, "whoever does not ask gets the first one"
         made_by(found, wanted[0].identity)
+        with pytest.raises(HostBusyError, match="are being tried already"), found.switching(wanted):
+            pytest.fail("two at once")
+        monkeypatch.setattr(standalone_load, "load", watched)
         if way_out is not None:
             raise way_out("on purpose")
+    assert seen == [first], "until the first is back nobody takes another for it"
     assert torch.equal(torch.get_rng_state(), before)
     assert made_by(found, first.identity) == picture
     with pytest.raises(HostBusyError, match="another checkpoint is loaded"):

@@ -233,7 +233,7 @@ def list_second(webui: Webui) -> None:
 @pytest.mark.parametrize("way_out", WAYS_OUT)
 def test_other_checkpoints_for_a_while(webui: Webui, host: Host, way_out: Any) -> None:
     list_second(webui)
-    webui.data["sd_checkpoint_hash"] = "hash of first"
+    webui.data["sd_checkpoint_hash"] = "hash of first.safetensors"
     before, first = state(webui), host.current()
     assert host.checkpoints() == ("first.safetensors", "lora.safetensors", "second.safetensors")
     wanted = [host.checkpoint(name) for name in ("second.safetensors", "first.safetensors")]
@@ -246,6 +246,7 @@ def test_other_checkpoints_for_a_while(webui: Webui, host: Host, way_out: Any) -
             with host.lease("pictures", expect=one.identity) as model:
                 assert (model.info.name, model.info.identity) == (one.name, one.identity)
             assert host.current() == first, "what the person has chosen"
+            assert webui.data["sd_checkpoint_hash"] == "hash of first.safetensors"
         with host.lease("training") as model:
             assert model.info == first, "whoever does not ask gets the chosen one"
         if way_out is not None:
@@ -264,22 +265,64 @@ def test_a_choice_made_meanwhile_is_what_stays(webui: Webui, host: Host) -> None
     assert webui.data["sd_checkpoint_hash"] == "hash of second.safetensors"
 
 
-def test_checkpoints_that_cannot_be_tried(webui: Webui, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way_out", WAYS_OUT)
+def test_a_choice_that_still_waits_for_the_queue_is_what_stays(webui: Webui, host: Host, way_out: Any) -> None:
+    list_second(webui)
+    first = host.checkpoint("first.safetensors")
+    webui.data["sd_model_checkpoint"] = "second.safetensors"
+    with pytest.raises(way_out) if way_out else nullcontext(), host.switching([first]):
+        with host.lease("pictures", expect=first.identity) as model:
+            assert model.info.name == "first.safetensors"
+        with host.lease("pictures") as model:
+            assert model.info == host.current()
+        if way_out is not None:
+            raise way_out("on purpose")
+    assert webui.sd_model.sd_model_checkpoint.endswith("second.safetensors")
+    assert webui.data["sd_checkpoint_hash"] == "hash of second.safetensors"
+
+
+def test_until_the_first_is_back_nobody_takes_another_for_it(
+    webui: Webui, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_second(webui)
+    first, second, seen = host.current(), host.checkpoint("second.safetensors"), []
+    reload = webui.reload_model_weights
+
+    def watched(*args: Any, **more: Any) -> object:
+        seen.append(host.current())
+        return reload(*args, **more)
+
+    monkeypatch.setattr(webui.parts.sd_models, "reload_model_weights", watched)
+    with host.switching([second]):
+        with host.lease("pictures", expect=second.identity):
+            pass
+        with pytest.raises(HostBusyError, match="are being tried already"), host.switching([second]):
+            pytest.fail("two at once")
+        assert host.current() == first
+    assert seen == [first] * 3, "on the way in, for the second, on the way out"
+    with host.switching([second]):
+        pass
+
+
+def test_a_file_that_cannot_be_loaded_leaves_the_first_whole(webui: Webui, host: Host) -> None:
+    list_second(webui)
+    webui.data["sd_checkpoint_hash"] = "hash of first.safetensors"
+    before, second = state(webui), host.checkpoint("second.safetensors")
+    webui.broken = {"second.safetensors"}
+    said = pytest.raises(CheckpointError, match=r"the webui cannot load it \(RuntimeError: a bad file\)")
+    with said, host.switching([second]), host.lease("pictures", expect=second.identity):
+        pytest.fail("was lent")
+    assert differences(before, state(webui)) == []
+    with host.lease("pictures") as model:
+        assert model.info == host.current()
+
+
+def test_checkpoints_that_cannot_be_tried(webui: Webui, host: Host) -> None:
     list_second(webui)
     with pytest.raises(CheckpointError, match="not in the webui's list"):
         host.checkpoint("third.safetensors")
     with pytest.raises(CheckpointError, match="this is a LoRA"):
         host.checkpoint("lora.safetensors")
-    second = host.checkpoint("second.safetensors")
-
-    def fail(info: object) -> None:
-        if "second" in str(info):
-            raise RuntimeError("a bad file")
-
-    monkeypatch.setattr(webui.parts.sd_models, "reload_model_weights", fail)
-    said = pytest.raises(CheckpointError, match="the webui cannot load it")
-    with said, host.switching([second]), host.lease("pictures", expect=second.identity):
-        pass
     (webui.folder / "second.safetensors").unlink()
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):
         host.checkpoint("second.safetensors")
