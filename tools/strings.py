@@ -140,7 +140,7 @@ def of_rooms() -> Iterator[str]:
                 for argument in given(call, {place}):
                     yield from map(shown, module.says(argument, within))
     for module in modules("training/checks"):
-        yield from (text.rstrip(".") + "." for text in module.yields())
+        yield from (f"{text}." for text in module.yields())
     for module in modules(*SPEAKING):
         yield from (text for text in module.texts() if SENTENCE.fullmatch(text))
 
