@@ -42,7 +42,8 @@ SAID: dict[str, dict[int, Callable[[str], str]]] = {
 }  # fmt: skip
 """What the rooms behind the tab find, and how views show it."""
 SPEAKING = (
-    "guide/recommend.py", "testing/diagnosis.py", "testing/proposal.py", "testing/strengths.py", "workflow/compare_runs.py",
+    "guide/recommend.py", "testing/checkpoints.py", "testing/diagnosis.py", "testing/judge.py", "testing/proposal.py",
+    "testing/strengths.py", "workflow/compare_runs.py",
 )  # fmt: skip
 SENTENCE = re.compile(rf"[A-Z{NUMBER}{VALUE}].*[.]")
 IN_SCRIPTS = re.compile(r'(?:textContent = |text\("\w+", |"aria-label", )(?:"([^"]+)"|`([^`]+)`)')

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from lora_lab import errors
 from lora_lab.dataset.options import DatasetOptions
 from lora_lab.errors import OutputError, SettingsError
-from lora_lab.families import Family
 from lora_lab.training.checks import check, warnings
 from lora_lab.training.importing.files import parse_toml
 from lora_lab.training.previews import SAMPLERS, parse_prompts
@@ -305,18 +304,6 @@ def test_what_has_no_effect_or_is_unwise_is_told(values: dict[str, Any], says: s
     found = warnings(settings)
     assert any(says in text for text in found)
     assert all(text.endswith(".") and not text.endswith("..") for text in found)
-
-
-def test_what_depends_on_the_checkpoint_has_one_full_stop_too() -> None:
-    settings = good(zero_terminal_snr=True, clip_skip=2, down_lr_weight="1,1,1")
-    assert warnings(settings) == warnings(settings, None, None) == ()
-    assert warnings(settings, Family.SDXL, "v_prediction") == (
-        "clip_skip has no effect: Stable Diffusion XL takes its text states from a fixed layer.",
-        "down_lr_weight has 3 numbers, sdxl has 9 blocks there: the rest counts as 1.",
-    )
-    assert warnings(settings, Family.SD1, "epsilon")[-1] == (
-        "zero_terminal_snr is for velocity-predicting checkpoints: one that predicts noise learns nothing there."
-    )
 
 
 def test_prompt_lines_are_kohyas() -> None:
