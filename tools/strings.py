@@ -42,7 +42,8 @@ SAID: dict[str, dict[int, Callable[[str], str]]] = {
 }  # fmt: skip
 """What the rooms behind the tab find, and how views show it."""
 SPEAKING = (
-    "guide/recommend.py", "testing/diagnosis.py", "testing/proposal.py", "testing/strengths.py", "workflow/compare_runs.py",
+    "guide/recommend.py", "testing/checkpoints.py", "testing/diagnosis.py", "testing/judge.py", "testing/proposal.py",
+    "testing/strengths.py", "workflow/compare_runs.py",
 )  # fmt: skip
 SENTENCE = re.compile(rf"[A-Z{NUMBER}{VALUE}].*[.]")
 IN_SCRIPTS = re.compile(r'(?:textContent = |text\("\w+", |"aria-label", )(?:"([^"]+)"|`([^`]+)`)')
@@ -140,7 +141,7 @@ def of_rooms() -> Iterator[str]:
                 for argument in given(call, {place}):
                     yield from map(shown, module.says(argument, within))
     for module in modules("training/checks"):
-        yield from (text.rstrip(".") + "." for text in module.yields())
+        yield from (f"{text}." for text in module.yields())
     for module in modules(*SPEAKING):
         yield from (text for text in module.texts() if SENTENCE.fullmatch(text))
 

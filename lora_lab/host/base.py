@@ -334,7 +334,9 @@ class Host(ABC):
         raise CheckpointError("no other checkpoint can be loaded here", file=name, remedy="use the loaded one")
 
     def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> AbstractContextManager[None]:
-        """Inside, a lease that expects one of these loads it first. On the way out, whichever, the first is loaded."""
+        """Inside, a lease that expects one of these loads it first; one that expects none gets the first one. On the
+        way out, whichever, the first one is loaded. Raises HostBusyError: somebody else's is in force.
+        """
         return nullcontext()
 
     @abstractmethod

@@ -192,15 +192,20 @@ class StandaloneHost(Host):
     @contextmanager
     def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> Iterator[None]:
         """See `Host.switching`."""
-        self._home = self._info
-        self._others = {self._home.identity: self._first, **{one.identity: one.path for one in checkpoints}}
+        with self._lock:
+            if self._home is not None:
+                raise HostBusyError("other checkpoints are being tried already", remedy="wait for that, or stop it")
+            self._home = self._info
+            self._others = {self._home.identity: self._first, **{one.identity: one.path for one in checkpoints}}
         try:
             yield
         finally:
-            self._home, self._others = None, {}
             with self._lock, _random_states():
-                if self._info.path != self._first:
-                    self._load(self._first)
+                try:
+                    if self._info.path != self._first:
+                        self._load(self._first)
+                finally:
+                    self._home, self._others = None, {}
 
     def paths(self) -> HostPaths:
         """See `Host.paths`."""

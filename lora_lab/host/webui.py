@@ -85,14 +85,28 @@ class WebuiHost(Host):
 
     @contextmanager
     def switching(self, checkpoints: Sequence[ListedCheckpoint]) -> Iterator[None]:
-        """See `Host.switching`. A checkpoint that the person chooses meanwhile is what is loaded in the end."""
-        with webui_switch.back_again():
-            self._home = self._live()
-            self._others = {one.identity: webui_switch.record(one.path) for one in checkpoints}
-            try:
-                yield
-            finally:
-                self._home, self._others = None, {}
+        """See `Host.switching`. A checkpoint that the person chooses meanwhile is what is loaded in the end.
+
+        Raises:
+            HostBusyError: somebody else's is in force.
+            CheckpointError: one of them is not in the webui's list, or the chosen one cannot be loaded.
+        """
+        others = {one.identity: webui_switch.record(one.path) for one in checkpoints}
+        with call_queue.queue_lock:
+            if self._others:
+                raise HostBusyError("Other checkpoints are being tried already", remedy="wait for that, or stop it")
+            live = live_model()
+            wanted = webui_switch.chosen(None if live is None else live.sd_checkpoint_info)
+            first = webui_switch.load(wanted).sd_checkpoint_info
+            self._home, self._others = self._live(), others
+        try:
+            yield
+        finally:
+            with call_queue.queue_lock:
+                try:
+                    webui_switch.load(webui_switch.chosen(first))
+                finally:
+                    self._home, self._others = None, {}
 
     @contextmanager
     def lease(self, purpose: Purpose, expect: str | None = None) -> Iterator[LoadedModel]:
@@ -123,13 +137,11 @@ class WebuiHost(Host):
         """
         sd_model = shared.sd_model  # loads the chosen checkpoint if none was loaded so far, as for a picture
         info = self._live()
-        if expect is None and self._home is not None:
-            sd_model, info = webui_switch.load(sd_models.select_checkpoint()), self._live()
-        elif expect is not None and (info is None or info.identity != expect):
-            if expect in self._others:
-                sd_model, info = webui_switch.load(self._others[expect]), self._live()
-            elif self._chosen(expect):
-                sd_model, info = sd_models.reload_model_weights(), self._live()
+        wanted = webui_switch.chosen() if expect is None and self._others else None
+        if expect is not None and (info is None or info.identity != expect):
+            wanted = self._others.get(expect) or (webui_switch.chosen() if self._chosen(expect) else None)
+        if wanted is not None:
+            sd_model, info = webui_switch.load(wanted), self._live()
         if sd_model is None:
             raise HostBusyError("No checkpoint is loaded in the webui", remedy=WAIT_REMEDY)
         if expect is not None and (info is None or info.identity != expect):

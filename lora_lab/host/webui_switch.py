@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from modules import call_queue, sd_models, shared
+from modules import sd_models, shared
 
 from lora_lab.errors import CheckpointError, LoraLabError
 from lora_lab.families import ListedCheckpoint
@@ -14,13 +14,13 @@ from lora_lab.host import headers, webui_restore
 from lora_lab.host.webui_checkpoint import file_identity, live_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lora_lab.host.base import CheckpointInfo
     from lora_lab.host.webui_types import CheckpointRecord, SdModel
 
 CHOSEN, HASH = "sd_model_checkpoint", "sd_checkpoint_hash"
 """Options: which checkpoint the person has chosen, and the hash of the one loaded last."""
+
+log = logging.getLogger(__name__)
 
 
 def listed(name: str, live: CheckpointInfo | None) -> ListedCheckpoint:
@@ -54,34 +54,38 @@ def record(path: Path) -> CheckpointRecord:
     raise CheckpointError("this checkpoint is not in the webui's list", file=path, remedy="refresh the list")
 
 
+def chosen(instead: CheckpointRecord | None = None) -> CheckpointRecord:
+    """What the person has chosen, which the webui loads before the next picture; `instead` if that is not listed."""
+    found = sd_models.checkpoint_aliases.get(shared.opts.data.get(CHOSEN)) or instead
+    return cast("CheckpointRecord", found or sd_models.select_checkpoint())
+
+
 def load(wanted: CheckpointRecord) -> SdModel:
     """Make it the live one. The queue is the caller's.
 
     Raises:
-        CheckpointError: the webui cannot load it.
+        CheckpointError: the webui cannot load it; the one before is live.
     """
-    data = shared.opts.data
-    told = data.get(HASH)
+    data, model = shared.opts.data, live_model()
+    told, before = data.get(HASH), None if model is None else model.sd_checkpoint_info
     try:
         with webui_restore.random_states(), sd_models.SkipWritingToConfig():
             return cast("SdModel", sd_models.reload_model_weights(info=wanted))
     except LoraLabError:
         raise
     except Exception as error:  # whatever the webui's loading of a file may raise
+        _whole_again(before)
         what = f"the webui cannot load it ({type(error).__name__}: {str(error)[:200]})"
         raise CheckpointError(what, file=wanted.name, remedy="choose another checkpoint") from error
     finally:
-        data[HASH] = told
+        if chosen(wanted).filename != wanted.filename:
+            data[HASH] = told
 
 
-@contextmanager
-def back_again() -> Iterator[None]:
-    """On the way out the checkpoint that was live is loaded again; the chosen one, if the person has chosen since."""
-    data, model = shared.opts.data, live_model()
-    before, first = data.get(CHOSEN), None if model is None else model.sd_checkpoint_info
+def _whole_again(before: CheckpointRecord | None) -> None:
+    """After a failed load. The webui leaves the model without its wrappers, on the CPU, and takes it for loaded."""
     try:
-        yield
-    finally:
-        with call_queue.queue_lock:
-            wanted = first if first is not None and data.get(CHOSEN) == before else sd_models.select_checkpoint()
-            load(wanted)
+        with webui_restore.random_states(), sd_models.SkipWritingToConfig():
+            sd_models.reload_model_weights(info=before, forced_reload=True)
+    except Exception:  # the first error is the one to tell
+        log.exception("the checkpoint before cannot be loaded again")

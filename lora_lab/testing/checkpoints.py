@@ -14,7 +14,7 @@ from lora_lab.errors import SettingsError
 from lora_lab.network.outline import outline
 from lora_lab.testing.checks import look_into
 from lora_lab.testing.events import CellMade, CheckpointBegun, GridEstimated, GridEvent
-from lora_lab.testing.strengths import GOOD, StrengthPlan, StrengthReport, grid_plan, run_strengths
+from lora_lab.testing.strengths import GOOD, StrengthPlan, StrengthReport, grid_plan, read, run_strengths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,8 @@ def chosen(host: Host, names: Sequence[str], loras: Sequence[Path]) -> tuple[Lis
 def pictures(plan: StrengthPlan, checkpoints: int) -> str:
     """How many pictures that is, for people."""
     each = len(grid_plan(plan).cells)
+    if checkpoints == 1:
+        return f"1 checkpoint: {each:,} pictures"
     return f"{checkpoints} checkpoints with {each:,} pictures each: {checkpoints * each:,} pictures"
 
 
@@ -120,7 +122,24 @@ def run_on_checkpoints(
             if report is None:
                 return None
             found.append(OnCheckpoint(one, own(one), report))
+    found = alike(found, plan, judge)
     return CheckpointsReport(tuple(found), across(found))
+
+
+def alike(found: Sequence[OnCheckpoint], plan: StrengthPlan, judge: Judge) -> list[OnCheckpoint]:
+    """All measured by one concept. What each checkpoint adds by itself would hide that it adds little.
+
+    It is what is found on the LoRA's own checkpoint, else where the most is found.
+    """
+    concept = max(found, key=lambda one: (one.own, len(one.report.concept))).report.concept
+    if not concept:
+        return list(found)
+    told = replace(judge, concept=concept)
+    return [
+        one if one.report.concept == concept
+        else replace(one, report=replace(read(plan, one.report.grid, told), note=one.report.note))
+        for one in found
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -160,8 +179,12 @@ def across(found: Sequence[OnCheckpoint]) -> str:
     """One sentence: where it is good, and where it is not."""
     best = max(found, key=lambda one: (one.report.best.overall, one.own))
     if best.report.best.overall < GOOD:
+        if len(found) == 1:
+            return f"Good on {best.label} at no strength, {best.report.best.overall:.0%} at most."
         return f"Good on none of them, {best.label} is the nearest at {best.report.best.overall:.0%}."
-    worse = [one for one in found if one.report.best.overall < best.report.best.overall - FAR]
+    if len(found) == 1:
+        return f"Good on {_told(best)}."
+    worse = [one for one in found if one.report.best.overall < max(GOOD, best.report.best.overall - FAR)]
     if worse:
         listed = ", ".join(f"on {_told(one)}" for one in worse)
         return f"Works best with {_told(best)}, but {listed}; say so where you share it."

@@ -18,7 +18,7 @@ from lora_lab.testing import measures
 from lora_lab.testing.cells import NOTHING, GridPlan, Look
 from lora_lab.testing.events import GridEvent, GridResult
 from lora_lab.testing.grid import run_grid
-from lora_lab.testing.judge import Judge
+from lora_lab.testing.judge import NO_TAG, Judge
 from lora_lab.testing.words import asked_for, tags_of, without_tag
 
 if TYPE_CHECKING:
@@ -165,12 +165,12 @@ def _read(plan: DiagnosisPlan, result: GridResult, judge: Judge | None, tags: Se
     if judge is not None:
         seen = judge.look(with_it)
         concept = judge.found_concept(seen, judge.look(bare), asked_for((plan.prompt,), plan.trigger))
-        share = judge.share(seen, concept)
+        share = judge.share(seen, concept) if concept else None
     blame = []
     for tag, prompt in zip(tags, result.plan.prompts[1:], strict=True):
         lost = 0.0 if judge is None else (share or 0.0) - judge.share(judge.look(sides.of(prompt, bare=False)), concept)
         blame.append(TagBlame(tag, 1 - sides.change(prompt) / whole, lost))
-    words = tuple(_sentences(share, leakage, drifts, variety, copies))
+    words = tuple(_sentences(share, judge is not None and not concept, leakage, drifts, variety, copies))
     return Diagnosis(words, share, leakage, *drifts, variety, copies, tuple(blame), result)
 
 
@@ -208,7 +208,8 @@ def find_copies(previews: Iterable[tuple[Path, Image.Image]], dataset: Path) -> 
 
 
 def _sentences(
-    share: float | None, leakage: float, drifts: Sequence[float], variety: float, copies: Sequence[Copy]
+    share: float | None, unseen: bool, leakage: float, drifts: Sequence[float], variety: float,
+    copies: Sequence[Copy],
 ) -> Iterable[str]:
     """The signs in words; one sentence that all is well if there is none."""
     found = []
@@ -225,6 +226,8 @@ def _sentences(
         found.append(f"Overfit: over seeds its pictures differ {variety:.0%} as much as the checkpoint's own.")
     if share is not None and share < WEAK:
         found.append(f"Underfit: {share:.0%} of the concept is there; train longer or at higher rates.")
+    if unseen:
+        found.append(NO_TAG)
     return found or ["No sign of overfit or underfit."]
 
 

@@ -30,6 +30,10 @@ ONE_SEED = (
     "One seed cannot tell what the LoRA always draws from what it drew this once: give two seeds or more, or name the "
     "concept's tags."
 )
+NO_TAG = (
+    "The tagger sees no tag that the LoRA adds to most pictures: it learnt too little, or its concept is none of the "
+    "tagger's tags; name the concept's tags to measure it."
+)
 
 
 @dataclass(frozen=True)

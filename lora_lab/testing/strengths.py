@@ -16,6 +16,7 @@ from lora_lab.testing import measures, rows
 from lora_lab.testing.cells import NOTHING, GridPlan, Look
 from lora_lab.testing.events import GridEvent, GridResult, Made
 from lora_lab.testing.grid import run_grid
+from lora_lab.testing.judge import NO_TAG
 from lora_lab.testing.words import asked_for, tags_of, with_tags
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ class StrengthReport:
     """See `InfluenceMap.note`."""
 
     @property
+    def sound(self) -> bool:
+        """Good as it is: there is nothing to change or to look at."""
+        return self.best.overall >= GOOD and not self.advice.factors
+
+    @property
     def picture(self) -> Made | None:
         """The first one of the best."""
         return self.grid.at(1 + self.points.index(self.best), 0)
@@ -161,7 +167,8 @@ def read(plan: StrengthPlan, result: GridResult, judge: Judge) -> StrengthReport
             Point(row.lora or result.plan.lora, row.text_encoder, row.unet, share, asked, fidelity(pictures, found[0]))
         )
     best = best_of(points)
-    advice, note = advise(points, apart=plan.apart), judge.doubt(plan.seeds)
+    advice = advise(points, apart=plan.apart) if concept else Advice(NO_TAG)
+    note = judge.doubt(plan.seeds)
     return StrengthReport(tuple(points), best, advice, concept, result, note)
 
 

@@ -35,6 +35,7 @@ def with_tags(prompt: str, tags: Iterable[str]) -> str:
 
 def asked_for(prompts: Iterable[str], trigger: str = "") -> frozenset[str]:
     """The tags that prompts name, in small letters with blanks and without the webui's weights; not the trigger."""
-    pieces = (re.sub(r"(?<!\\)[()\[\]]|:[\d.]+(?=[)\]]|$)", "", tag) for prompt in prompts for tag in tags_of(prompt))
+    weighed = r"(?<!\\)[()\[\]]|(?<=[^\s(\[]):[\d.]+(?=[)\]]|$)"  # brackets, and a number behind a tag: `:3` is one
+    pieces = (re.sub(weighed, "", tag) for prompt in prompts for tag in tags_of(prompt))
     found = (" ".join(piece.replace("\\", "").replace("_", " ").lower().split()) for piece in pieces)
     return frozenset(found) - {trigger.strip().replace("_", " ").lower()}

@@ -12,11 +12,11 @@ from lora_lab.dataset.metadata_file import named
 from lora_lab.errors import DatasetError, HostBusyError, OutputError
 from lora_lab.network.reach import PRESETS
 from lora_lab.training.checks import check, warnings
-from lora_lab.training.checks.blocks import block_warnings, check_blocks
+from lora_lab.training.checks.blocks import check_blocks
 from lora_lab.training.checks.captions import check_text_cache
-from lora_lab.training.checks.family import check_family, family_warnings
+from lora_lab.training.checks.family import check_family
 from lora_lab.training.checks.memory import check_host
-from lora_lab.training.checks.noise import check_prediction, prediction_warnings
+from lora_lab.training.checks.noise import check_prediction
 from lora_lab.training.checks.output import DEVICES
 from lora_lab.training.dataset_config import plain_path, sources_of
 from lora_lab.training.record.outputs import Outputs, check_outputs, outputs_of
@@ -58,7 +58,6 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None, *, 
     check_family(settings, info)
     check_host(settings, host.kind)
     check_prediction(settings, info.prediction_type)
-    more = tuple(prediction_warnings(settings, info.prediction_type))
     check_blocks(settings, info.family)
     _check_tools(settings)
     paths = host.paths()
@@ -73,8 +72,7 @@ def check_start(settings: TrainSettings, host: Host, own: int | None = None, *, 
     outputs = outputs_of(settings, paths.lora_dir)
     if writes:
         check_outputs(outputs, own=own)
-    told = (*warnings(settings), *family_warnings(settings, info.family), *block_warnings(settings, info.family), *more)
-    return Checked(settings, info, outputs, told)
+    return Checked(settings, info, outputs, warnings(settings, info.family, info.prediction_type))
 
 
 def check_sources(settings: TrainSettings, paths: HostPaths) -> None:

@@ -81,12 +81,12 @@ def strengths(
     by_lora: dict[Path, list[Point]] = {}
     for point in report.points:
         by_lora.setdefault(point.lora, []).append(point)
-    css = "lora-lab-todo" if report.advice.factors else "lora-lab-good"
+    css = "lora-lab-good" if report.sound else "lora-lab-todo"
     parts = [tag("p", esc(report.advice.sentence), css)] if advised else []
     parts += [tag("p", esc(f"Keep {snapshot}"))] if snapshot else []
     parts += [tag("p", esc(report.note), "lora-lab-todo")] if report.note and advised else []
     for lora, points in by_lora.items():
-        alike = [point for point in points if point.text_encoder == point.unet]
+        alike = sorted((p for p in points if p.text_encoder == p.unet), key=lambda p: p.unet)
         loss = f", held-out loss {held_out[lora]:.4f}" if lora in held_out else ""
         parts.append(tag("h4", esc(lora.stem + loss)))
         if len(alike) > 1:

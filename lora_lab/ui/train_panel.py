@@ -13,7 +13,7 @@ from lora_lab.dataset.held_out import split
 from lora_lab.errors import LoraLabError
 from lora_lab.families import Family
 from lora_lab.training.checks import check, warnings
-from lora_lab.training.checks.blocks import block_warnings, check_blocks
+from lora_lab.training.checks.blocks import check_blocks
 from lora_lab.training.plan import make_plan
 from lora_lab.training.settings import TrainSettings
 from lora_lab.training.settings.stages import expand
@@ -225,7 +225,8 @@ def plan_html(settings: TrainSettings, context: UiContext, answers: dict[str, An
     title = f"measured in the run {known.run}" if known else "no run like this one was made yet"
     inner = "".join(tag("div", tag("span", esc(name)) + tag("b", esc(value))) for name, value in cells)
     advice = advice_part.said(settings, report, answers, context)
-    said = advice_view.unsaid((*warnings(settings), *block_warnings(settings, family)), advice)
+    of_checkpoint = () if info is None else (info.family, info.prediction_type)
+    said = advice_view.unsaid(warnings(settings, *of_checkpoint), advice)
     told = words.bullets((esc(text) for text in said), "lora-lab-notes")
     told += advice_view.findings(advice, advice_part.silenced_count(context))
     told += advice_view.steps(advice_part.numbers(settings, report, numbers))

@@ -6,14 +6,12 @@ import importlib
 import random
 import re
 import threading
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from lora_lab.errors import CheckpointError, HostBusyError, Interrupted
 from tests.host.fingerprint import differences, fingerprint
@@ -220,69 +218,6 @@ def test_the_chosen_checkpoint_is_taken_back_after_a_refiner(webui: Webui, host:
     with host.lease("training", expect=first.identity) as model:
         assert model.info == first
     assert webui.reloads == 1
-
-
-def list_second(webui: Webui) -> None:
-    """Another checkpoint, and what is none, in the webui's list."""
-    save_file({"model.diffusion_model.out.2.weight": torch.zeros(1)}, webui.folder / "second.safetensors")
-    save_file({"lora_unet_mid_block.alpha": torch.zeros(1)}, webui.folder / "lora.safetensors")
-    webui.parts.sd_models.checkpoint_aliases.update(webui.listed())
-    webui.parts.sd_models.checkpoints_list.update(webui.listed())
-
-
-@pytest.mark.parametrize("way_out", WAYS_OUT)
-def test_other_checkpoints_for_a_while(webui: Webui, host: Host, way_out: Any) -> None:
-    list_second(webui)
-    webui.data["sd_checkpoint_hash"] = "hash of first"
-    before, first = state(webui), host.current()
-    assert host.checkpoints() == ("first.safetensors", "lora.safetensors", "second.safetensors")
-    wanted = [host.checkpoint(name) for name in ("second.safetensors", "first.safetensors")]
-    assert first is not None
-    assert [one.family for one in wanted] == [first.family] * 2
-    assert wanted[1].identity == first.identity
-    assert webui.reloads == 0
-    with pytest.raises(way_out) if way_out else nullcontext(), host.switching(wanted):
-        for one in (*wanted, wanted[0]):
-            with host.lease("pictures", expect=one.identity) as model:
-                assert (model.info.name, model.info.identity) == (one.name, one.identity)
-            assert host.current() == first, "what the person has chosen"
-        with host.lease("training") as model:
-            assert model.info == first, "whoever does not ask gets the chosen one"
-        if way_out is not None:
-            raise way_out("on purpose")
-    assert differences(before, state(webui)) == []
-    with pytest.raises(HostBusyError), host.lease("pictures", expect=wanted[0].identity):
-        pass
-
-
-def test_a_choice_made_meanwhile_is_what_stays(webui: Webui, host: Host) -> None:
-    list_second(webui)
-    with host.switching([host.checkpoint("second.safetensors")]):
-        webui.data["sd_model_checkpoint"] = "second.safetensors"
-        webui.reload_model_weights()
-    assert webui.sd_model.sd_model_checkpoint.endswith("second.safetensors")
-    assert webui.data["sd_checkpoint_hash"] == "hash of second.safetensors"
-
-
-def test_checkpoints_that_cannot_be_tried(webui: Webui, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    list_second(webui)
-    with pytest.raises(CheckpointError, match="not in the webui's list"):
-        host.checkpoint("third.safetensors")
-    with pytest.raises(CheckpointError, match="this is a LoRA"):
-        host.checkpoint("lora.safetensors")
-    second = host.checkpoint("second.safetensors")
-
-    def fail(info: object) -> None:
-        if "second" in str(info):
-            raise RuntimeError("a bad file")
-
-    monkeypatch.setattr(webui.parts.sd_models, "reload_model_weights", fail)
-    said = pytest.raises(CheckpointError, match="the webui cannot load it")
-    with said, host.switching([second]), host.lease("pictures", expect=second.identity):
-        pass
-    (webui.folder / "second.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
-        host.checkpoint("second.safetensors")
 
 
 def test_a_file_overwritten_later_is_not_what_is_live(webui: Webui, host: Host) -> None:

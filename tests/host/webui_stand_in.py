@@ -218,6 +218,7 @@ class Webui:
         self.lock = threading.Lock()
         self.callbacks: list[Callable[[Any], None]] = []
         self.reloads = 0
+        self.broken: set[str] = set()
         path = folder / "first.safetensors"
         path.write_bytes(b"first")
         self.sd_model.sd_checkpoint_info = record(path)
@@ -234,19 +235,28 @@ class Webui:
 
     def load(self, path: Path) -> None:
         """Other weights into the same object, as the webui loads a checkpoint of one config."""
-        with torch.no_grad():
-            self.sd_model.model.diffusion_model.out[-1].weight.mul_(-1)
+        if self.sd_model.sd_model_checkpoint != str(path):
+            with torch.no_grad():
+                self.sd_model.model.diffusion_model.out[-1].weight.mul_(-1)
         self.sd_model.sd_checkpoint_info = record(path)
         self.sd_model.sd_model_checkpoint = str(path)
         for callback in self.callbacks:
             callback(self.sd_model)
 
-    def reload_model_weights(self, info: SimpleNamespace | None = None) -> SdModel:
-        """Writes the choice down unless it is told not to, and the hash always, as seen in the real one."""
+    def reload_model_weights(self, info: SimpleNamespace | None = None, forced_reload: bool = False) -> SdModel:
+        """Writes the choice down unless it is told not to, and the hash always, as seen in the real one.
+
+        A file that it cannot read leaves the model without the text encoder's wrapper, which only a forced load mends.
+        """
         self.reloads += 1
         path = Path(info.filename) if info else self.folder / self.data["sd_model_checkpoint"]
-        if self.sd_model.sd_model_checkpoint != str(path):
+        if self.sd_model.sd_model_checkpoint != str(path) or forced_reload:
             torch.rand(1)
+            bare = getattr(self.sd_model.cond_stage_model, "wrapped", self.sd_model.cond_stage_model)
+            self.sd_model.cond_stage_model = bare
+            if path.name in self.broken:
+                raise RuntimeError("a bad file")
+            self.sd_model.cond_stage_model = Wrapper("wrapped", bare)
             self.load(path)
             self.data["sd_checkpoint_hash"] = f"hash of {path.name}"
             if not SkipWritingToConfig.skip:

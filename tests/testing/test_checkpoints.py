@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.testing.small import LOOK, PictureModel, PictureSdxl, host_of, write_lora
@@ -17,11 +18,21 @@ from lora_lab.demo import assets  # noqa: E402
 from lora_lab.errors import AdapterFileError, CheckpointError, SettingsError  # noqa: E402
 from lora_lab.families import Family, ListedCheckpoint  # noqa: E402
 from lora_lab.network import files  # noqa: E402
-from lora_lab.testing.checkpoints import OnCheckpoint, across, chosen, pictures, run_on_checkpoints  # noqa: E402
+from lora_lab.tagging.tags import Tag  # noqa: E402
+from lora_lab.testing.checkpoints import OnCheckpoint, across, alike, chosen, pictures, run_on_checkpoints  # noqa: E402
 from lora_lab.testing.checks import look_into  # noqa: E402
 from lora_lab.testing.events import CellMade, CheckpointBegun, GridEstimated, GridEvent  # noqa: E402
-from lora_lab.testing.judge import Judge  # noqa: E402
-from lora_lab.testing.strengths import Advice, Point, StrengthPlan, StrengthReport, run_strengths  # noqa: E402
+from lora_lab.testing.grid import run_grid  # noqa: E402
+from lora_lab.testing.judge import NO_TAG, Judge  # noqa: E402
+from lora_lab.testing.strengths import (  # noqa: E402
+    Advice,
+    Point,
+    StrengthPlan,
+    StrengthReport,
+    grid_plan,
+    read,
+    run_strengths,
+)
 from tests.training.tiny import TinyHost, TinyModel, fingerprint  # noqa: E402
 
 
@@ -58,6 +69,7 @@ def test_each_checkpoint_is_what_it_would_be_alone(host: TinyHost, plan: Strengt
     before = [fingerprint(model) for model in host.others.values()]
     found = chosen(host, ["b.safetensors", "a.safetensors", "b.safetensors"], plan.loras)
     assert pictures(plan, len(found)) == "2 checkpoints with 8 pictures each: 16 pictures"
+    assert pictures(plan, 1) == "1 checkpoint: 8 pictures"
     heard: list[GridEvent] = []
     report = run_on_checkpoints(host, found, plan, judge, heard.append)
     assert report is not None
@@ -80,6 +92,33 @@ def test_each_checkpoint_is_what_it_would_be_alone(host: TinyHost, plan: Strengt
     first, second = (event for event in heard if isinstance(event, GridEstimated))
     assert (first.cells, second.cells) == (5 + 8, 5)
     assert first.seconds > second.seconds
+
+
+def test_all_are_measured_by_the_concept_of_the_loras_own(host: TinyHost, plan: StrengthPlan) -> None:
+    """On B it adds horns alone, surely: by B's own tags that were all of it."""
+    plan = replace(plan, values=(1.0,))
+    table: dict[bytes, list[float]] = {}
+    tags = [Tag("horns", 0), Tag("white_hair", 0)]
+    judge = Judge(tags, lambda images: np.array([table[i.tobytes()] for i in images]))
+    found = []
+    for one in chosen(host, ["b.safetensors", "a.safetensors"], plan.loras):
+        with host.switching([one]):
+            result = run_grid(host, grid_plan(replace(plan, checkpoint=one)))
+        own = one.name == "a.safetensors"
+        for row, sight in ((0, [0.0, 0.0]), (1, [0.9, 0.8] if own else [1.0, 0.0])):
+            table |= {made.image.tobytes(): sight for i in range(2) if (made := result.at(row, i)) is not None}
+        found.append(OnCheckpoint(one, own, read(plan, result, judge)))
+    assert [one.report.concept for one in found] == [("horns",), ("horns", "white hair")]
+    again = alike(found, plan, judge)
+    assert [one.report.concept for one in again] == [("horns", "white hair")] * 2
+    assert [one.report.best.concept for one in found] == pytest.approx([1.0, 0.85])
+    assert [one.report.best.concept for one in again] == pytest.approx([0.5, 0.85])
+    assert [one.own for one in again] == [False, True]
+    table = dict.fromkeys(table, [0.0, 0.0])
+    unseen = read(plan, result, judge)
+    assert unseen.advice.sentence == NO_TAG, "not that it learnt too slowly: nobody knows"
+    assert not unseen.advice.factors
+    assert not unseen.sound
 
 
 def test_stopped_it_goes_on_and_loads_only_what_is_not_there(
@@ -136,6 +175,10 @@ def on(name: str, overall: float, strength: float = 1.0, *, own: bool = False) -
         ([on("a", 0.8), on("b", 0.78)], "Alike on all 2 checkpoints, best at 1."),
         ([on("a", 0.8, own=True), on("b", 0.78, 0.5)],
          "Good on all 2 checkpoints, at other strengths: a (its own): 80% at 1, b: 78% at 0.5."),
+        ([on("a", 0.56), on("b", 0.44)],
+         "Works best with a: 56% at 1, but on b: 44% at 1; say so where you share it."),
+        ([on("a", 0.8, own=True)], "Good on a (its own): 80% at 1."),
+        ([on("a", 0.3)], "Good on a at no strength, 30% at most."),
         ([on("a", 0.3), on("b", 0.2)], "Good on none of them, a is the nearest at 30%."),
     ],
 )  # fmt: skip

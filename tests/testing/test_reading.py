@@ -140,8 +140,8 @@ def test_the_concept_is_what_most_seeds_get_and_nobody_asked_for() -> None:
 
 
 def test_tags_of_prompts_are_read_as_the_tagger_writes_them() -> None:
-    prompts = ["mika, [blue sky], ((Night_Sky:1.3))", "a \\(b\\):0.5, :d"]
-    assert asked_for(prompts, "mika") == {"blue sky", "night sky", "a (b)", ":d"}
+    prompts = ["mika, [blue sky], ((Night_Sky:1.3))", "a \\(b\\):0.5, :d, :3, (:3:1.2)"]
+    assert asked_for(prompts, "mika") == {"blue sky", "night sky", "a (b)", ":d", ":3"}
 
 
 def test_a_proposal_keeps_the_concept_and_drops_the_rest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.testing.small import LOOK, PROMPT, host_of, plan_of, write_lora
@@ -20,7 +21,7 @@ from lora_lab.testing import rows  # noqa: E402
 from lora_lab.testing.diagnosis import DiagnosisPlan, prior_knowledge, run_diagnosis  # noqa: E402
 from lora_lab.testing.export import save_files, save_sheet  # noqa: E402
 from lora_lab.testing.grid import run_grid  # noqa: E402
-from lora_lab.testing.judge import Judge  # noqa: E402
+from lora_lab.testing.judge import NO_TAG, Judge  # noqa: E402
 from lora_lab.testing.page import save_page  # noqa: E402
 from lora_lab.testing.strengths import StrengthPlan, run_strengths  # noqa: E402
 from tests.training.tiny import TinyHost, fingerprint  # noqa: E402
@@ -71,6 +72,15 @@ def test_what_is_wrong_with_a_lora(host: TinyHost, lora: Path, judge: Judge, tmp
     assert again.copies[0].picture.name == "own.png"
     assert again.copies[0].likeness == 1
     assert any("copies of dataset pictures" in sentence for sentence in again.sentences)
+
+
+def test_what_the_tagger_does_not_see_is_not_called_underfit(host: TinyHost, lora: Path, judge: Judge) -> None:
+    blind = Judge(judge.tags, lambda images: np.zeros((len(images), len(judge.tags)), np.float32))
+    found = run_diagnosis(host, DiagnosisPlan(lora, PROMPT, "mika", (1, 2), look=LOOK), blind)
+    assert found is not None
+    assert found.concept is None
+    assert NO_TAG in found.sentences
+    assert not any("nderfit" in sentence for sentence in found.sentences)
 
 
 def test_variety_needs_seeds_and_a_trigger(host: TinyHost, lora: Path) -> None:

@@ -78,7 +78,7 @@ def test_lists_are_as_long_as_a_family_has_blocks() -> None:
     with pytest.raises(SettingsError, match="conv_block_alphas has 25 numbers: give 23"):
         check_blocks(settings(conv_block_alphas=twenty_five), Family.SDXL)
     assert list(block_warnings(settings(down_lr_weight="1,1,1"), Family.SDXL)) == [
-        "down_lr_weight has 3 numbers, sdxl has 9 blocks there: the rest counts as 1."
+        "down_lr_weight has 3 numbers, sdxl has 9 blocks there: the rest counts as 1"
     ]
     assert not list(block_warnings(settings(down_lr_weight="sine", up_lr_weight=",".join(["1"] * 12)), Family.SD1))
     with pytest.raises(SettingsError, match="every block of the UNet has a rate of 0"):

@@ -19,6 +19,7 @@ from lora_lab.network import files  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.sites import find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
+from lora_lab.training.checks import warnings  # noqa: E402
 from lora_lab.training.checks.family import check_family, family_warnings  # noqa: E402
 from lora_lab.training.events import RunStarted, StepDone, Validated, Warned  # noqa: E402
 from lora_lab.training.settings import TrainSettings  # noqa: E402
@@ -148,8 +149,21 @@ def test_sides_that_the_unet_can_take(tmp_path: Path) -> None:
     check_family(odd, dataclasses.replace(info, family=Family.SDXL))
     with pytest.raises(SettingsError, match="give multiples of 64"):
         check_family(odd, info)
-    assert family_warnings(TrainSettings.from_mapping({"text_encoder_lr2": 1e-4}), Family.SD1) == (
-        "text_encoder_lr2 has no effect: Stable Diffusion 1 has one text encoder.",
+    assert list(family_warnings(TrainSettings.from_mapping({"text_encoder_lr2": 1e-4}), Family.SD1)) == [
+        "text_encoder_lr2 has no effect: Stable Diffusion 1 has one text encoder"
+    ]
+
+
+def test_what_depends_on_the_checkpoint_has_one_full_stop_too() -> None:
+    values = {"zero_terminal_snr": True, "clip_skip": 2, "down_lr_weight": "1,1,1"}
+    settings = TrainSettings.from_mapping(values)
+    assert warnings(settings) == warnings(settings, None, None) == ()
+    assert warnings(settings, Family.SDXL, "v_prediction") == (
+        "clip_skip has no effect: Stable Diffusion XL takes its text states from a fixed layer.",
+        "down_lr_weight has 3 numbers, sdxl has 9 blocks there: the rest counts as 1.",
+    )
+    assert warnings(settings, Family.SD1, "epsilon")[-1] == (
+        "zero_terminal_snr is for velocity-predicting checkpoints: one that predicts noise learns nothing there."
     )
 
 

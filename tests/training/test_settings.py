@@ -301,7 +301,9 @@ def test_plain_settings_pass_without_a_warning() -> None:
 def test_what_has_no_effect_or_is_unwise_is_told(values: dict[str, Any], says: str) -> None:
     settings = good(**values)
     check(settings)
-    assert any(says in text for text in warnings(settings))
+    found = warnings(settings)
+    assert any(says in text for text in found)
+    assert all(text.endswith(".") and not text.endswith("..") for text in found)
 
 
 def test_prompt_lines_are_kohyas() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,12 @@ def _saved_by_a_run(host_data: Path, lora: Path) -> None:
 
 def test_strengths_are_drawn_with_advice(panel: Any, asked: Any, context: UiContext) -> None:  # noqa: F811
     w, form = panel.answers, panel.form
-    strengths = {form.mode: testing_form.STRENGTHS, form.values: "0.5, 1", form.seeds: "3", w.others: "smile\nfrown"}
+    strengths = {form.mode: testing_form.STRENGTHS, form.values: "1, 0.5", form.seeds: "3", w.others: "smile\nfrown"}
     answers_part.ask_strengths({**asked, **strengths}, w, form, context)
     html = answer(panel)
     assert html.count("<polyline") == 2 * 4, "a line and its leader"
+    lines = [[float(x) for x in re.findall(r"([\d.]+),", line)] for line in re.findall('points="(.*?)"', html)]
+    assert all(line == sorted(line) and len(line) == 2 for line in lines), "however they were typed"
     assert "held-out loss" not in html
     assert "One seed cannot tell" not in html, "the concept's tags are given"
     answers_part.ask_strengths({**asked, **strengths, w.concept: ""}, w, form, context)

@@ -102,6 +102,14 @@ def test_a_template_filled_again_is_what_python_says(read: Any, folder: Path, pi
     assert re.fullmatch(form, said, re.DOTALL), (template, said)
 
 
+def test_checks_say_no_full_stop_of_their_own(read: Any) -> None:
+    """`checks.warnings` adds it to all."""
+    places = sorted((ROOT / "lora_lab" / "training" / "checks").glob("*.py"))
+    found = [text for path in places for text in read["Module"](path).yields()]
+    assert len(found) > 30
+    assert not [text for text in found if text.endswith(".")]
+
+
 def test_holes_are_numbered_and_do_not_touch(strings: dict[str, str]) -> None:
     filled = [text for text in strings if HOLE.search(text)]
     assert len(filled) > 300

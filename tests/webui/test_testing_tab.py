@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 from tests.webui.test_tab import Page, browser, page  # noqa: F401 - fixtures
 from tests.webui.test_tools import CLOSE, far, files  # noqa: F401 - `files` is a fixture
@@ -96,3 +98,33 @@ def test_strengths_on_checkpoints_and_the_first_is_back(
     assert far(*seen[:2]) > CLOSE
     assert webui.get("/sdapi/v1/options")["sd_model_checkpoint"] == chosen
     assert webui.picture(PROMPT) == plain
+
+
+def test_a_checkpoint_that_cannot_be_loaded_leaves_the_first_whole(
+    page: Page, webui: Webui, data: Path, files: tuple[Path, Path]  # noqa: F811
+) -> None:
+    """Its header is that of a checkpoint, its numbers are of a kind that the webui's torch does not know."""
+    path = data / "models" / "Stable-diffusion" / "unreadable.safetensors"
+    save_file({"model.diffusion_model.out.2.weight": np.zeros(1, np.uint16)}, path)
+    webui.post("/sdapi/v1/refresh-checkpoints")
+    plain, chosen = webui.picture(PROMPT), webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
+    try:
+        page.panel("Test")
+        page.click("test_refresh")
+        for name, value in (("lora", "probe_lora"), ("prompts", PROMPT), ("values", "1")):
+            box = page.page.locator(f"#lora_lab_test_{name} :is(input, textarea)").first
+            box.fill(value)
+            if name == "lora":
+                box.press("Enter")
+            box.blur()
+        page.page.locator("#lora_lab_answers .label-wrap").click()
+        listed = page.page.locator("#lora_lab_answers_checkpoints input")
+        listed.fill(path.name)
+        listed.press("Enter")
+        page.click("answers_strengths")
+        page.says("answers_told", "the webui cannot load it")
+        assert webui.picture(PROMPT) == plain
+        assert webui.get("/sdapi/v1/options")["sd_model_checkpoint"] == chosen
+    finally:
+        path.unlink()
+        webui.post("/sdapi/v1/refresh-checkpoints")

@@ -75,7 +75,7 @@ def block_warnings(settings: TrainSettings, family: Family) -> Iterator[str]:
         found = len(side_weights(name, text, size)) if text else size
         if found != size:
             done = "the rest counts as 1" if found < size else "the rest is left out"
-            yield f"{name} has {found} numbers, {family.value} has {size} blocks there: {done}."
+            yield f"{name} has {found} numbers, {family.value} has {size} blocks there: {done}"
 
 
 def warnings(s: TrainSettings) -> Iterator[str]:

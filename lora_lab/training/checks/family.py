@@ -9,6 +9,8 @@ from lora_lab.families import Family
 from lora_lab.training.family import NAMES, PREDICTS, told_family, told_prediction
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lora_lab.host.base import CheckpointInfo
     from lora_lab.training.settings import TrainSettings
 
@@ -46,11 +48,9 @@ def _check_kind(settings: TrainSettings, info: CheckpointInfo) -> None:
         raise SettingsError(what, remedy=f"switch v_parameterization {turn}, or load the checkpoint that is meant")
 
 
-def family_warnings(settings: TrainSettings, family: Family) -> tuple[str, ...]:
-    """Sentences about settings that have no effect on this family."""
-    found = []
+def family_warnings(settings: TrainSettings, family: Family) -> Iterator[str]:
+    """Settings that have no effect on this family."""
     if settings.clip_skip and settings.clip_skip > 1 and family is not Family.SD1:
-        found.append(f"clip_skip has no effect: {NAMES[family]} takes its text states from a fixed layer.")
+        yield f"clip_skip has no effect: {NAMES[family]} takes its text states from a fixed layer"
     if settings.text_encoder_lr2 is not None and family is not Family.SDXL:
-        found.append(f"text_encoder_lr2 has no effect: {NAMES[family]} has one text encoder.")
-    return tuple(found)
+        yield f"text_encoder_lr2 has no effect: {NAMES[family]} has one text encoder"

@@ -22,7 +22,7 @@ def check(settings: TrainSettings) -> None:
 def prediction_warnings(settings: TrainSettings, kind: PredictionType) -> Iterator[str]:
     """What is unwise on this kind of checkpoint."""
     if settings.zero_terminal_snr and kind != "v_prediction":
-        yield "zero_terminal_snr is for velocity-predicting checkpoints: one that predicts noise learns nothing there."
+        yield "zero_terminal_snr is for velocity-predicting checkpoints: one that predicts noise learns nothing there"
 
 
 def check_prediction(settings: TrainSettings, kind: PredictionType) -> None:
