@@ -67,6 +67,8 @@ class WebuiHost(Host):
     def _model_loaded(self, sd_model: SdModel) -> None:
         """Other weights are live, most often in the same object (another checkpoint of one config, or a VAE)."""
         self._loads += 1
+        if self._others and sd_model.sd_checkpoint_info.filename == webui_switch.chosen().filename:
+            self._home = self._reader.read(sd_model, self._loads)  # the person may have chosen another one
 
     def current(self) -> CheckpointInfo | None:
         """See `Host.current`."""

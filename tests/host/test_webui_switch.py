@@ -59,6 +59,9 @@ def test_a_choice_made_meanwhile_is_what_stays(webui: Webui, host: Host) -> None
     with host.switching([host.checkpoint("second.safetensors")]):
         webui.data["sd_model_checkpoint"] = "second.safetensors"
         webui.reload_model_weights()
+        live = host.current()
+        assert live is not None
+        assert live.name == "second.safetensors"
     assert webui.sd_model.sd_model_checkpoint.endswith("second.safetensors")
     assert webui.data["sd_checkpoint_hash"] == "hash of second.safetensors"
 
