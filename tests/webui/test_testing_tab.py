@@ -28,16 +28,21 @@ def pixels(page: Page, label: str) -> bytes:  # noqa: F811
         return picture.convert("RGB").tobytes()
 
 
-def test_cells_are_the_prompts_pictures(page: Page, webui: Webui, files: tuple[Path, Path]) -> None:  # noqa: F811
-    plain, whole = webui.picture(PROMPT), webui.picture(f"{PROMPT} <lora:probe_lora:1>")
+def fill(page: Page, **more: str) -> None:  # noqa: F811
+    """The panel Test with the probe's LoRA and prompt, and other fields by their names."""
     page.panel("Test")
     page.click("test_refresh")
-    for name, value in (("lora", "probe_lora"), ("prompts", PROMPT), ("seeds", "5")):
+    for name, value in {"lora": "probe_lora", "prompts": PROMPT, **more}.items():
         box = page.page.locator(f"#lora_lab_test_{name} :is(input, textarea)").first
         box.fill(value)
         if name == "lora":
             box.press("Enter")
         box.blur()
+
+
+def test_cells_are_the_prompts_pictures(page: Page, webui: Webui, files: tuple[Path, Path]) -> None:  # noqa: F811
+    plain, whole = webui.picture(PROMPT), webui.picture(f"{PROMPT} <lora:probe_lora:1>")
+    fill(page, seeds="5")
     page.page.locator("#lora_lab_test_more .label-wrap").click()
     for name, value in (("width", "64"), ("height", "64"), ("steps", "4"), ("cfg_scale", "7")):
         page.page.locator(f"#lora_lab_test_{name} input").fill(value)
@@ -63,14 +68,7 @@ def test_strengths_on_checkpoints_and_the_first_is_back(
 ) -> None:
     """The webui's second checkpoint is loaded for a while; its choice and its pictures are as before."""
     plain, chosen = webui.picture(PROMPT), webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
-    page.panel("Test")
-    page.click("test_refresh")
-    for name, value in (("lora", "probe_lora"), ("prompts", PROMPT), ("seeds", "5, 6"), ("values", "0.5, 1")):
-        box = page.page.locator(f"#lora_lab_test_{name} :is(input, textarea)").first
-        box.fill(value)
-        if name == "lora":
-            box.press("Enter")
-        box.blur()
+    fill(page, seeds="5, 6", values="0.5, 1")
     page.page.locator("#lora_lab_test_mode label").filter(has_text="strengths").click()
     page.page.locator("#lora_lab_test_more .label-wrap").click()
     for name, value in (("width", "64"), ("height", "64"), ("steps", "4")):
@@ -109,14 +107,7 @@ def test_a_checkpoint_that_cannot_be_loaded_leaves_the_first_whole(
     webui.post("/sdapi/v1/refresh-checkpoints")
     plain, chosen = webui.picture(PROMPT), webui.get("/sdapi/v1/options")["sd_model_checkpoint"]
     try:
-        page.panel("Test")
-        page.click("test_refresh")
-        for name, value in (("lora", "probe_lora"), ("prompts", PROMPT), ("values", "1")):
-            box = page.page.locator(f"#lora_lab_test_{name} :is(input, textarea)").first
-            box.fill(value)
-            if name == "lora":
-                box.press("Enter")
-            box.blur()
+        fill(page, values="1")
         page.page.locator("#lora_lab_answers .label-wrap").click()
         listed = page.page.locator("#lora_lab_answers_checkpoints input")
         listed.fill(path.name)
