@@ -3,9 +3,10 @@
     python -m benchmarks.snapshots_demo [--rates 1 4 8] [--epochs 60] [--every 10] [--seed 7] [--out FOLDER]
 
 For each multiple of the demo's rates one run with snapshots on the way. The proposal reads concept, flexibility and
-fidelity on four seeds and three prompts. Held out are eight other seeds with three other prompts (the same measures on
-pictures the proposal has not seen), and the loss on the held-out pictures of the dataset at each snapshot. Exit status
-1 where the proposal is more than one snapshot away from the best of the held-out pictures, and not as good (0.02).
+fidelity on four seeds and three prompts, and of snapshots that look alike the loss on the held-out pictures of the
+dataset. Held out from it are eight other seeds with three other prompts (the same measures on pictures the proposal has
+not seen). Exit status 1 where the proposal is more than one snapshot away from the best of these pictures, and not as
+good (0.02).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def main() -> int:
             )  # fmt: skip
             loras = tuple(path for path, _ in found)
             points = score(host, loras, ASKED, SEEDS)
-            proposed = loras.index(best_snapshot(points)[0].lora)
+            proposed = loras.index(best_snapshot(points, dict(found))[0].lora)
             others = score(host, loras, HELD_OUT, OTHER_SEEDS)
             overall = [point.overall for point in others]
             best = max(range(len(loras)), key=lambda n: overall[n])

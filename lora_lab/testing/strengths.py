@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lora_lab.errors import SettingsError
@@ -188,16 +189,28 @@ def best_of(points: Sequence[Point]) -> Point:
     return min(alike, key=lambda point: abs(point.unet - 1) + abs(point.text_encoder - 1))
 
 
-def best_snapshot(points: Sequence[Point]) -> tuple[Point, str]:
-    """The snapshot to keep, at strength 1 if that was tried (else at its own best), and why."""
+def best_snapshot(points: Sequence[Point], held_out: Mapping[Path, float] = MappingProxyType({})) -> tuple[Point, str]:
+    """The snapshot to keep, at strength 1 if that was tried (else at its own best), and why.
+
+    Pictures of a few seeds cannot tell snapshots apart that are within `TIE`: of these the one with the lowest held-out
+    loss is kept, or the earliest where not all of them have one.
+
+    Args:
+        points: all that was tried.
+        held_out: by LoRA, the held-out loss of its run when it was saved.
+    """
     at_one = [point for point in points if point.unet == point.text_encoder == 1]
     tried = at_one or [best_of([p for p in points if p.lora == lora]) for lora in dict.fromkeys(p.lora for p in points)]
     top = max(point.overall for point in tried)
-    best = next(point for point in tried if point.overall >= top - TIE)
+    alike = [point for point in tried if point.overall >= top - TIE]
+    by_loss = len(alike) > 1 and all(point.lora in held_out for point in alike)
+    best = min(alike, key=lambda point: held_out[point.lora]) if by_loss else alike[0]
     last = tried[-1]
     why = f"{best.lora.name}: {best.concept:.0%} of the concept, {best.flexibility:.0%} of other tags obeyed"
     if best.lora != last.lora:
         why += f"; the last one has {last.concept:.0%} and {last.flexibility:.0%}"
+    if by_loss:
+        why += f"; of {len(alike)} that look alike it has the lowest held-out loss"
     return best, f"{why}."
 
 

@@ -41,8 +41,19 @@ def held_out_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
         folder: of all runs.
         loras: files, as they were saved by a run; the newest run that saved one counts.
     """
+    return {lora: loss for lora, (_, loss) in _saved(folder, loras).items()}
+
+
+def comparable_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
+    """`held_out_losses` of snapshots of one run; nothing if they are of several, whose held-out pictures may differ."""
+    saved = _saved(folder, loras)
+    return {lora: loss for lora, (_, loss) in saved.items()} if len({run for run, _ in saved.values()}) == 1 else {}
+
+
+def _saved(folder: Path, loras: Collection[Path]) -> dict[Path, tuple[Path, float]]:
+    """By LoRA, the newest run that saved it, and the held-out loss at that step."""
     wanted = {lora.resolve(): lora for lora in loras}
-    found: dict[Path, float | None] = {}
+    found: dict[Path, tuple[Path, float | None]] = {}
     for run in _folders(folder):
         events = list(_lines(run / "events.jsonl"))
         measured = {e.get("step"): _number(e.get("loss")) for e in events if e.get("event") == "Validated"}
@@ -50,8 +61,8 @@ def held_out_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
             saved = _word(event.get("path")) if event.get("event") == "SnapshotSaved" else None
             lora = wanted.get(Path(saved).resolve()) if saved else None
             if lora is not None:
-                found[lora] = measured.get(event.get("step"))
-    return {lora: loss for lora, loss in found.items() if loss is not None}
+                found[lora] = run, measured.get(event.get("step"))
+    return {lora: (run, loss) for lora, (run, loss) in found.items() if loss is not None}
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -106,6 +106,17 @@ def test_the_earliest_of_the_best_snapshots_is_kept() -> None:
     assert "e2: 90% of the concept" in why
 
 
+def test_of_snapshots_that_look_alike_the_lowest_held_out_loss_is_kept() -> None:
+    """Earliest where one of them has no loss; a worse looking one is not kept for its loss."""
+    series = [point(1, 0.2, name="e1"), point(1, 0.9, name="e2"), point(1, 0.91, name="e3"), point(1, 0.9, 0.4, "e4")]
+    losses = {Path("e2"): 0.051, Path("e3"): 0.047, Path("e4"): 0.040}
+    best, why = best_snapshot(series, losses)
+    assert best.lora.name == "e3"
+    assert "of 2 that look alike it has the lowest held-out loss" in why
+    assert best_snapshot(series, {Path("e3"): 0.047})[0].lora.name == "e2"
+    assert "look alike" not in best_snapshot([series[0], series[2]], losses)[1]
+
+
 def influence(block: str, concept: float, other: float = 1.0, bleed: float = 0.1) -> BlockInfluence:
     change = Change(0.1, 0.1, 0.1)
     return BlockInfluence(block, change, change, concept, other, bleed, Image.new("RGB", (8, 8)))
