@@ -118,11 +118,20 @@ class Compressor:
         lost = product_norm(torch.cat([up, -stored[0]], 1), torch.cat([down, stored[1]], 0)) ** 2
         self.tally.add(block_of(site, self.family), norm2, lost)
 
+    def add_nothing(self, site: str, shape: tuple[int, ...]) -> None:
+        """Take a layer that has not changed, but for its bias, see `_store`."""
+        self._store(site, torch.zeros(shape[0], 0), torch.zeros(0, prod(shape[1:])), shape)
+
     def _rule(self, site: str, shape: tuple[int, ...]) -> RankRule:
         return self.how.rule_for(block_of(site, self.family), shape)
 
     def _store(self, site: str, up: Tensor, down: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
-        """Put a site's tensors; the factors as they will be read, or None for rank 0."""
+        """Put a site's tensors; the factors as they will be read, or None for rank 0.
+
+        A site whose bias is kept gets zeros of rank 1 instead: a bias alone is no adapter to any reader.
+        """
+        if up.shape[1] == 0 and f"{site}.diff_b" in self.spool.specs:
+            up, down = torch.zeros(shape[0], 1), torch.zeros(1, prod(shape[1:]))
         rank = up.shape[1]
         self.ranks[site] = rank
         if rank == 0:
@@ -174,7 +183,8 @@ class Compressor:
             specs |= lora_specs(site, len(spectrum.s), shape, self.how.dtype)
         head, _ = header.build(specs, {})
         fixed = sum(spec.nbytes for spec in self.spool.specs.values()) + 4 * len(self._waiting)
-        return len(head) + fixed + METADATA_ROOM
+        biased = (found.cost for site, (found, _) in self._waiting.items() if f"{site}.diff_b" in self.spool.specs)
+        return len(head) + fixed + sum(biased) + METADATA_ROOM
 
 
 METADATA_ROOM = 16 << 10

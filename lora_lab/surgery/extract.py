@@ -168,12 +168,12 @@ class _Work:
         """One layer or norm: weight and bias."""
         place, other = self.base.places[site], self.tuned.places[site]
         group = _group(site, place)
-        self._weight(site, group, *self._difference(site, self.base.weight(place), self.tuned.weight(other)))
         mine, theirs = self.base.bias(place), self.tuned.bias(other)
         if mine is not None and theirs is not None and mine.shape == theirs.shape:
             wanted = self.request.norms if group == "norms" else self.request.biases and self._wanted(group)
             suffix = "b_norm" if group == "norms" else "diff_b"
             self._whole(site, suffix, *self._difference(site, mine, theirs), wanted)
+        self._weight(site, group, *self._difference(site, self.base.weight(place), self.tuned.weight(other)))
 
     def _wanted(self, group: str) -> bool:
         return wanted(self.request, group)
@@ -186,6 +186,8 @@ class _Work:
         if energy:
             self.taken += 1
             self.to.add_matrix(site, change)
+        elif f"{site}.diff_b" in self.spool.specs:
+            self.to.add_nothing(site, tuple(change.shape))
 
     def _whole(self, site: str, suffix: str, change: Tensor, energy: float, wanted: bool) -> None:
         """A small tensor that is kept as it is, or left out."""

@@ -12,6 +12,7 @@ from lora_lab.errors import CheckpointError, OutputError, SettingsError
 from lora_lab.families import Family
 from lora_lab.network.header import spec_of
 from lora_lab.surgery import places
+from lora_lab.surgery.adapters import AdapterReader
 from lora_lab.surgery.compress import Compression
 from lora_lab.surgery.extract import ExtractRequest, extract
 from lora_lab.surgery.outcome import Outcome
@@ -109,6 +110,25 @@ def test_norms_biases_and_outside_on_wish_else_told_as_lost(tmp_path: Path) -> N
     left = [note for note in outcome.notes if "left out" in note]
     assert len(left) == 1
     assert "embeddings" in left[0]
+
+
+@pytest.mark.parametrize("how", [Compression(parse("error=0.9")), Compression(max_bytes=200_000)])
+def test_a_bias_never_stands_alone(tmp_path: Path, how: Compression) -> None:
+    """The webui, and our own readers, refuse a site that has a bias only: its factors are zeros of rank 1."""
+    state = checkpoint(Family.SD1)
+    tuned = changed_everywhere(state)
+    same = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.ff.net.2.weight"
+    tuned[same] = state[same].clone()
+    outcome = run(tmp_path, state, tuned, how, biases=True)
+    got = load(tmp_path / "out.safetensors")
+    biased = {key.partition(".")[0] for key in got if key.endswith("diff_b")}
+    assert len(biased) > 16
+    assert all(f"{site}.lora_up.weight" in got for site in biased)
+    still = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_2"
+    assert not dense(got, still).any()
+    assert how.max_bytes is None or outcome.size <= how.max_bytes
+    with AdapterReader(tmp_path / "out.safetensors") as reader:
+        assert set(reader.sites) == sites(got) | biased
 
 
 def test_file_size_ranks_by_block_and_conv_rank(tmp_path: Path) -> None:
