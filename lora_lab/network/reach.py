@@ -18,6 +18,9 @@ from lora_lab.network import names
 TRANSFORMER = frozenset({"Transformer2DModel"})
 CONV_BLOCKS = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
 TEXT = frozenset({"CLIPAttention", "CLIPMLP"})
+OPEN_CLIP: Mapping[Family, Part] = MappingProxyType({Family.SD2: "text_encoder", Family.SDXL: "text_encoder_2"})
+"""The text encoder that is open_clip's in the webui."""
+ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 _OUTSIDE = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2")
 
 _CLASSES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -73,15 +76,29 @@ class Reach:
             return False
         there = names.module_path(name, family, names.disk_layout(family))
         same = names.module_path(name, family, "diffusers")
-        if there is None or same is None or self._named(there[1], self.exclude):
+        if there is None or same is None:
+            return False
+        return any(self._takes_path(own, other, part) for own, other in _whole(there[1], same[1], part, family))
+
+    def _takes_path(self, there: str, same: str, part: Part) -> bool:
+        if self._named(there, self.exclude):
             return False
         classes, listed = (self.unet, self.unet_names) if part == "unet" else (self.text, self.text_names)
-        return not classes.isdisjoint(classes_of(same[1])) or self._named(there[1], listed)
+        return not classes.isdisjoint(classes_of(same)) or self._named(there, listed)
 
     def _named(self, path: str, patterns: tuple[str, ...]) -> bool:
         if self.wildcards:
             return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
         return any(re.match(pattern, path) for pattern in patterns)
+
+
+def _whole(there: str, same: str, part: Part, family: Family) -> list[tuple[str, str]]:
+    """A layer's two paths; in an attention of open_clip those of all its four layers: the webui adds to it only where a
+    file has all of them."""
+    head, _, last = same.rpartition(".")
+    if part != OPEN_CLIP.get(family) or not head.endswith("self_attn"):
+        return [(there, same)]
+    return [(there.removesuffix(last) + place, f"{head}.{place}") for place in ATTENTION]
 
 
 def classes_of(path: str) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from lora_lab.families import BASE
 from lora_lab.host.base import PreviewRequest
 from lora_lab.network import elements, files
 from lora_lab.network.adapter import Adapter
+from lora_lab.network.lora_file import by_site
 from lora_lab.network.merging import merged
 from lora_lab.network.reach import WIDEST
 from lora_lab.network.sites import find_sites
@@ -24,6 +25,7 @@ from lora_lab.testing.watch import Watch
 if TYPE_CHECKING:
     from lora_lab.families import Family
     from lora_lab.host.base import LoadedModel, PreviewResult
+    from lora_lab.network.sites import Site
 
 
 class Adapters:
@@ -46,11 +48,26 @@ class Adapters:
         adapter = self._held[1] if self._held and self._held[0] == path else None
         if adapter is None:
             sites = find_sites(*where, reach=WIDEST)
-            adapter = Adapter.from_tensors(sites, files.read(path).tensors, file=path)
+            tensors = as_the_webui_reads(sites, files.read(path).tensors)
+            adapter = Adapter.from_tensors(sites, tensors, file=path)
             self._held = (path, adapter)
         elif not adapter.fits(model.unet, *model.text_encoders):
             adapter.rebind(find_sites(*where, reach=WIDEST))
         return adapter.to(model.device)
+
+
+def as_the_webui_reads(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file without what the webui passes over: an attention of open_clip of which it does not have all four layers.
+
+    Only where the live model has such attentions, so that the cells are what a prompt will draw there.
+    """
+    opened: dict[int, set[str]] = {}
+    for site in sites:
+        if site.attention is not None:
+            opened.setdefault(id(site.attention), set()).add(site.name)
+    held = by_site(tensors)
+    passed = {name for group in opened.values() if not group <= held.keys() for name in group}
+    return {key: tensor for key, tensor in tensors.items() if key.partition(".")[0] not in passed}
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from torch import Tensor, nn  # noqa: E402
 from lora_lab.families import Family  # noqa: E402
 from lora_lab.network.adapter import Adapter  # noqa: E402
 from lora_lab.network.attention import OpenedAttention, layers  # noqa: E402
+from lora_lab.network.reach import ATTENTION, PRESETS  # noqa: E402
 from lora_lab.network.recipe import Recipe  # noqa: E402
-from lora_lab.network.sites import Site, find_sites  # noqa: E402
+from lora_lab.network.sites import TEXT_PARTS, Site, find_sites  # noqa: E402
 from lora_lab.network.sizes import Size  # noqa: E402
+from lora_lab.testing.making import as_the_webui_reads  # noqa: E402
 
 WIDTH, LAYERS, WORDS = 32, 3, 100
 
@@ -222,3 +224,26 @@ def test_batch_first_and_what_a_text_encoder_never_asks() -> None:
     opened.close()
     assert "forward" not in vars(attention)
     assert [path for path, _, _ in layers(attention)] == [".q_proj", ".k_proj", ".v_proj", ".out_proj"]
+
+
+@pytest.mark.parametrize(("family", "part"), [(Family.SD2, "text_encoder"), (Family.SDXL, "text_encoder_2")])
+def test_an_attention_is_taken_whole_also_where_a_part_of_it_is_named(family: Family, part: str) -> None:
+    """The webui adds to it only where a file has its four layers; the other encoder of SDXL has layers of its own."""
+    towers = [pair()[1], Tower()] if family is Family.SDXL else [Tower()]
+    sites = find_sites(nn.Module(), towers, family, "ldm", frozenset(TEXT_PARTS), PRESETS["ia3"])
+    last = {site.name.rsplit("_layers_0_", 1)[1] for site in sites if site.part == part and "_layers_0_" in site.name}
+    assert last == {"mlp_fc2", *(f"self_attn_{place}" for place in ATTENTION)}
+    first = {site.name.rsplit("_layers_0_", 1)[1] for site in sites if site.part != part and "_layers_0_" in site.name}
+    assert first == ({"mlp_fc2", "self_attn_k_proj", "self_attn_v_proj"} if family is Family.SDXL else set())
+
+
+def test_a_half_attention_is_passed_over_as_the_webui_does() -> None:
+    found = adapter(Tower())
+    tensors = found.to_tensors()
+    assert as_the_webui_reads(found.sites, tensors).keys() == tensors.keys()
+    gone = "lora_te2_text_model_encoder_layers_1_self_attn"
+    half = {name: tensor for name, tensor in tensors.items() if not name.startswith(f"{gone}_q_proj")}
+    read = as_the_webui_reads(found.sites, half)
+    assert {name.partition(".")[0] for name in half.keys() - read.keys()} == {
+        f"{gone}_{place}" for place in ("k_proj", "v_proj", "out_proj")
+    }

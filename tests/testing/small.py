@@ -60,13 +60,18 @@ def host_of(folder: Path, family: Family = Family.SD1) -> TinyHost:
 
 
 def write_lora(path: Path, model: LoadedModel, how: Recipe | None = None, reach: Reach = LIERLA, seed: int = 1) -> Path:
-    """A LoRA of random numbers that is plainly seen."""
+    """A LoRA of random numbers that is plainly seen.
+
+    Those of `full` are smaller: weights that change by as much as they are make a model in which rounding alone moves
+    pixels by 20 of 255 (half a last place in all weights, at a strength of 0.75).
+    """
     sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout, reach=reach)
     generator = torch.Generator().manual_seed(seed)
     adapter = Adapter.create(sites, sizes=Size(4, 4.0), how=how or Recipe(), generator=generator)
     with torch.no_grad():
         for parameter in adapter.parameters():
-            scale = parameter.abs().mean() if bool(parameter.any()) else torch.tensor(0.2)
+            fresh = torch.tensor(0.05 if how and how.algo == "full" else 0.2)
+            scale = parameter.abs().mean() if bool(parameter.any()) else fresh
             parameter += 0.5 * scale * torch.randn(parameter.shape, generator=generator)
     files.write(path, adapter.to_tensors(), {}, overwrite=True)
     return path
