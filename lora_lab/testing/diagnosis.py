@@ -221,7 +221,10 @@ def _sentences(
         if abs(drift) > DRIFT:
             found.append(f"Burnt: {name} is {abs(drift):.0%} {'above' if drift > 0 else 'below'} the checkpoint's own.")
     if leakage > LEAK:
-        found.append(f"It leaks: prompts without the trigger change {leakage:.0%} as much as those with it.")
+        found.append(
+            f"It leaks: prompts without the trigger change {leakage:.0%} as much as those with it. Regularisation "
+            "pictures (in Dataset) hold the class where it was."
+        )
     if variety < SAME:
         found.append(f"Overfit: over seeds its pictures differ {variety:.0%} as much as the checkpoint's own.")
     if share is not None and share < WEAK:

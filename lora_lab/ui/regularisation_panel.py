@@ -9,11 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from lora_lab.errors import OutputError
+from lora_lab.errors import DatasetError, OutputError
 from lora_lab.training.settings import TrainSettings
 from lora_lab.ui.context import UiContext
 from lora_lab.ui.edge import Changes, Values, on
 from lora_lab.ui.ended import ended
+from lora_lab.ui.fields import Fields
 from lora_lab.ui.words import count, esc, tag
 from lora_lab.workflow.regularisation import (
     RegularisationPlan,
@@ -31,6 +32,8 @@ ROUTES = {
 }
 SAMPLERS = ("DDIM", "Euler", "Euler a", "DPM++ 2M", "UniPC")
 SHOWN = 60
+TAKE = "Use for training"
+"""The Dataset panel's button."""
 WHAT = tag(
     "p",
     "Pictures of the class, made with the loaded checkpoint, keep a LoRA from pulling the whole class towards your "
@@ -58,6 +61,7 @@ class RegularisationWidgets:
     out: gr.Textbox
     look: gr.Button
     make: gr.Button
+    use: gr.Button
     told: gr.HTML
     pictures: gr.Gallery
 
@@ -97,6 +101,7 @@ def build(context: UiContext) -> RegularisationWidgets:
         with gr.Row(elem_classes=["lora-lab-actions"]):
             look = gr.Button("What will be made?", elem_id="lora_lab_regularisation_look")
             make = gr.Button("Make them", variant="primary", elem_id="lora_lab_regularisation_make")
+            use = gr.Button("Train with them", elem_id="lora_lab_regularisation_use")
         told = gr.HTML("", elem_id="lora_lab_regularisation_told")
         pictures = gr.Gallery(
             label="Regularisation pictures", elem_id="lora_lab_regularisation_pictures", columns=8, height="auto",
@@ -104,7 +109,7 @@ def build(context: UiContext) -> RegularisationWidgets:
         )  # fmt: skip
     return RegularisationWidgets(
         route, class_name, prompt, number, triggers, negative, seed, steps, cfg, sampler, batch, captions, out, look,
-        make, told, pictures,
+        make, use, told, pictures,
     )  # fmt: skip
 
 
@@ -117,8 +122,8 @@ def _number(name: str, label: str, value: float | None, info: str, precision: in
     return gr.Number(value, label=label, info=info or None, precision=precision, elem_id=where, min_width=100)
 
 
-def wire(w: RegularisationWidgets, dataset: set[Any], read: Any, context: UiContext) -> None:  # noqa: ANN401
-    """Look, and make.
+def wire(w: RegularisationWidgets, dataset: Fields, read: Any, context: UiContext) -> None:  # noqa: ANN401
+    """Look, make, and take for the next training.
 
     Args:
         w: of this part.
@@ -126,9 +131,11 @@ def wire(w: RegularisationWidgets, dataset: set[Any], read: Any, context: UiCont
         read: their values to `TrainSettings`.
         context: of the tab.
     """
-    inputs = {*w.form, *dataset}
+    inputs, folder = {*w.form, *dataset.all}, dataset.widgets["reg_data_dir"]
     on(w.look.click, partial(look, w=w, read=read, context=context), inputs, [w.told, w.pictures], context)
     on(w.make.click, partial(make, w=w, read=read, context=context), inputs, [w.told], context)
+    taken = partial(use, w=w, folder=folder, read=read, context=context)
+    on(w.use.click, taken, inputs, [w.told, folder], context)
 
 
 def look(values: Values, w: RegularisationWidgets, read: Any, context: UiContext) -> Changes:  # noqa: ANN401
@@ -159,6 +166,25 @@ def make(values: Values, w: RegularisationWidgets, read: Any, context: UiContext
     return {w.told: told(planned)}
 
 
+def use(
+    values: Values, w: RegularisationWidgets, folder: gr.Textbox, read: Any, context: UiContext  # noqa: ANN401
+) -> Changes:
+    """Their folder becomes the Dataset panel's reg_data_dir.
+
+    Raises:
+        LoraLabError: a folder or a value is wrong, or no picture is there yet.
+    """
+    planned = planned_from(values, w, read(values), context)
+    root = planned.wanted[0].path.parent.parent
+    missing = len(planned.missing)
+    if missing == len(planned.wanted):
+        raise DatasetError("no regularisation picture is there yet", file=root, remedy="make them first")
+    said = f"reg_data_dir is their folder now: {TAKE!r} hands it to Train."
+    if missing:
+        said = f"{count(missing, 'picture')} of them still to be made. {said}"
+    return {w.told: tag("p", esc(said), "lora-lab-good"), folder: str(root)}
+
+
 @dataclass(frozen=True)
 class Made:
     """What a round has made."""
@@ -181,7 +207,7 @@ def refresh(w: RegularisationWidgets, known: str) -> tuple[Changes, str]:
         return {w.told: end.told}, end.mark
     made: Made = end.task.result
     shown = [(str(p.path), p.path.name) for p in made.planned.wanted if p.path.is_file()][:SHOWN]
-    text = f"{count(made.count, 'picture')} made. Set reg_data_dir to their folder to train with them."
+    text = f"{count(made.count, 'picture')} made. 'Train with them' sets reg_data_dir to their folder."
     gallery = gr.update(value=shown, visible=bool(shown))
     return {w.told: tag("p", esc(text), "lora-lab-good"), w.pictures: gallery}, end.mark
 

@@ -189,8 +189,9 @@ def next_step(runs: Sequence[ComparedRun]) -> str:
 def _by_score(name: str, score: Score) -> str:
     if score.leakage > 0.15:
         return (
-            f"{name} shows {score.leakage:.0%} of the subject without its trigger: halve text_encoder_lr, train fewer "
-            "steps, or add regularisation pictures; say in the captions what does not belong to the subject."
+            f"{name} shows {score.leakage:.0%} of the subject without its trigger: make regularisation pictures (in "
+            "Dataset), train fewer steps, or halve text_encoder_lr; say in the captions what does not belong to the "
+            "subject."
         )
     if score.concept < 0.6:
         return (

@@ -177,3 +177,16 @@ def test_making_them_runs_in_the_background_and_tells_its_end(shown: Tab, pictur
     changes, mark = regularisation_panel.refresh(w, "")
     assert BUSY in changes[w.told]
     assert regularisation_panel.refresh(w, mark) == ({}, mark)
+
+
+def test_their_folder_is_handed_to_training_once_a_picture_is_there(shown: Tab, pictures: Path) -> None:
+    w, read = shown.panels.regularisation, partial(tab.settings_of, panels=shown.panels)
+    folder = shown.panels.dataset.fields.widgets["reg_data_dir"]
+    with pytest.raises(DatasetError, match="no regularisation picture is there yet"):
+        regularisation_panel.use(reg(shown, pictures), w, folder, read, shown.context)
+    made = pictures.parent / f"{pictures.name}_reg" / "3_1girl" / "0.png"
+    made.parent.mkdir(parents=True)
+    Image.new("RGB", (128, 128)).save(made)
+    changes = regularisation_panel.use(reg(shown, pictures), w, folder, read, shown.context)
+    assert changes[folder] == str(made.parent.parent)
+    assert "3 pictures of them still to be made" in changes[w.told]
