@@ -1,13 +1,14 @@
-"""LoRAs of which the truth is known, trained on the demo checkpoint, for the tests of `lora_lab.testing`.
+"""LoRAs of which the truth is known, trained on the demo checkpoint, and what Test says of them.
 
     python -m benchmarks.known_loras FOLDER [--only concept-out ...]
 
-`concept-out` and `concept-mid` hold the demo's new character in OUT03-OUT05 or in M00 alone. The first finds about half
-of its features (the bare checkpoint 12 %); in the middle, which is a single pixel at 64 px, it cannot be learnt (15 %),
-nor can a plain background: without M00's whole output the pictures change by 0.04 of 255.
+`concept-out` and `concept-mid` hold the demo's new character in OUT03-OUT05 or in M00 alone; all other blocks get
+random directions of the same norm, and the influence map is to find the concept's. M00 is a single pixel at 64 px,
+which the demo checkpoint passes over: without its whole output the pictures change by 0.04 of 255. So that LoRA is
+trained on another, which listens to it (tools/demo_checkpoint/middle.py).
 `right`, `hot` and `cold` are the demo's LoRA at its own rates, eight times and an eighth of them, with snapshots on the
-way. tests/testing/loras/concept-out.safetensors was made by this and by
-`lora-lab resize concept-out.safetensors --max-size 190KB --precision fp16`.
+way; the strengths are to say so. Exit status 1 where Test is wrong. tests/testing/loras/concept-*.safetensors were made
+by this and by `lora-lab resize concept-out.safetensors --max-size 190KB --precision fp16`.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from lora_lab.demo import assets
+from lora_lab.demo import assets, world
 from lora_lab.host.choose import standalone_host
+from lora_lab.testing.cells import Look
+from lora_lab.testing.influence import InfluencePlan, run_influence
+from lora_lab.testing.judge import Judge
+from lora_lab.testing.strengths import StrengthPlan, run_strengths
 from lora_lab.training import jobs
 from lora_lab.training.settings import TrainSettings
 from lora_lab.workflow.demo import SETTINGS
+from tests.testing.known import MID, OUT, mixed, with_a_middle
 
 if TYPE_CHECKING:
     from lora_lab.host.base import Host
 
-CONCEPTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"concept-out": ("OUT03", "OUT04", "OUT05"), "concept-mid": ("M00",)}
-)
+CONCEPTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"concept-out": OUT, "concept-mid": MID})
 CONCEPT: Mapping[str, Any] = MappingProxyType(
     {
         "algo": "locon", "network_dim": 8, "network_alpha": 8, "conv_dim": 8, "conv_alpha": 8, "unet_lr": 1e-2,
@@ -39,6 +43,7 @@ CONCEPT: Mapping[str, Any] = MappingProxyType(
     }
 )  # fmt: skip
 RATES: Mapping[str, float] = MappingProxyType({"right": 1.0, "hot": 8.0, "cold": 1 / 8})
+SEEDS = (1, 2, 3, 4)
 
 
 def train(host: Host, folder: Path, name: str, data: Path, **changes: Any) -> Path:  # noqa: ANN401 - settings
@@ -58,23 +63,62 @@ def train(host: Host, folder: Path, name: str, data: Path, **changes: Any) -> Pa
     return ended.lora
 
 
+def judge() -> Judge:
+    """The demo's tagger; the concept is what the character looks like."""
+    return Judge.of_tagger(assets.tagger_dir(), assets.character_features())
+
+
+def look(steps: int) -> Look:
+    """The demo's size."""
+    return Look(world.PICTURE_SIZE, world.PICTURE_SIZE, steps, 5.0)
+
+
+def found_by_map(host: Host, lora: Path, true: tuple[str, ...], folder: Path) -> bool:
+    """Does the map of all 16 blocks give the concept to the true ones?"""
+    both = mixed(host, lora, true, folder / f"{lora.stem}-mixed.safetensors")
+    plan = InfluencePlan(both, (f"{world.CHARACTER}, smile",), SEEDS, look=look(8), batch=20, out=folder / "cells")
+    found = run_influence(host, plan, judge())
+    assert found is not None
+    carried = {one.block: round(one.concept, 3) for one in found.blocks}
+    told = {"lora": lora.stem, "concept by block": carried, "whole": round(found.concept_whole, 3)}
+    print(json.dumps({**told, "proposal": found.proposal.sentences}), flush=True)
+    return max(carried, key=lambda block: carried[block]) in true
+
+
+def told_by_strengths(host: Host, lora: Path, rate: float, folder: Path) -> bool:
+    """Do the strengths advise the direction that the rate was off by?"""
+    others = ("smile, night sky", "frown, grass")
+    plan = StrengthPlan((lora,), world.CHARACTER, others, SEEDS, look=look(16), batch=16, out=folder / "cells")
+    report = run_strengths(host, plan, judge())
+    assert report is not None
+    told = {"lora": lora.stem, "best": report.best.unet, "overall": round(report.best.overall, 3)}
+    print(json.dumps({**told, "advice": report.advice.sentence}), flush=True)
+    factor = report.advice.factors.get("unet_lr", 1.0)
+    return (factor < 1) == (rate > 1) and (factor > 1) == (rate < 1)
+
+
 def main() -> int:
-    """Train them; the exit status is 1 if one failed."""
+    """Train and read them; the exit status is 1 if one failed, or was read wrongly."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder", type=Path)
     options.add_argument("--only", nargs="+", choices=[*CONCEPTS, *RATES], default=[*CONCEPTS, *RATES])
     asked = options.parse_args()
     folder = asked.folder.resolve()
     data = assets.write_dataset(folder / "dataset")
-    host = standalone_host(data_dir=folder / "data", lora_dir=folder)
+    right = True
     for name, blocks in CONCEPTS.items():
         if name in asked.only:
-            train(host, folder, name, data["character"], train_blocks=blocks, **CONCEPT)
+            checkpoint = with_a_middle(folder / "checkpoint") if blocks == MID else None
+            host = standalone_host(checkpoint, data_dir=folder / "data", lora_dir=folder)
+            lora = train(host, folder, name, data["character"], train_blocks=blocks, **CONCEPT)
+            right &= found_by_map(host, lora, blocks, folder)
+    host = standalone_host(data_dir=folder / "data", lora_dir=folder)
     for name, factor in RATES.items():
         if name in asked.only:
             rates = {key: SETTINGS[key] * factor for key in ("unet_lr", "text_encoder_lr")}
-            train(host, folder, name, data["character"], save_every_n_epochs=20, **rates)
-    return 0
+            lora = train(host, folder, name, data["character"], save_every_n_epochs=20, **rates)
+            right &= told_by_strengths(host, lora, factor, folder)
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

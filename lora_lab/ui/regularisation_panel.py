@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +33,6 @@ ROUTES = {
 }
 SAMPLERS = ("DDIM", "Euler", "Euler a", "DPM++ 2M", "UniPC")
 SHOWN = 60
-TAKE = "Use for training"
-"""The Dataset panel's button."""
 WHAT = tag(
     "p",
     "Pictures of the class, made with the loaded checkpoint, keep a LoRA from pulling the whole class towards your "
@@ -122,20 +121,21 @@ def _number(name: str, label: str, value: float | None, info: str, precision: in
     return gr.Number(value, label=label, info=info or None, precision=precision, elem_id=where, min_width=100)
 
 
-def wire(w: RegularisationWidgets, dataset: Fields, read: Any, context: UiContext) -> None:  # noqa: ANN401
+def wire(w: RegularisationWidgets, dataset: Fields, train: Fields, read: Any, context: UiContext) -> None:  # noqa: ANN401
     """Look, make, and take for the next training.
 
     Args:
         w: of this part.
         dataset: the Dataset panel's fields, which say what the training pictures are.
-        read: their values to `TrainSettings`.
+        train: the Train panel's.
+        read: the Dataset panel's values to `TrainSettings`.
         context: of the tab.
     """
-    inputs, folder = {*w.form, *dataset.all}, dataset.widgets["reg_data_dir"]
+    inputs, folders = {*w.form, *dataset.all}, [fields.widgets["reg_data_dir"] for fields in (dataset, train)]
     on(w.look.click, partial(look, w=w, read=read, context=context), inputs, [w.told, w.pictures], context)
     on(w.make.click, partial(make, w=w, read=read, context=context), inputs, [w.told], context)
-    taken = partial(use, w=w, folder=folder, read=read, context=context)
-    on(w.use.click, taken, inputs, [w.told, folder], context)
+    taken = partial(use, w=w, folders=folders, read=read, context=context)
+    on(w.use.click, taken, inputs, [w.told, *folders], context)
 
 
 def look(values: Values, w: RegularisationWidgets, read: Any, context: UiContext) -> Changes:  # noqa: ANN401
@@ -167,9 +167,9 @@ def make(values: Values, w: RegularisationWidgets, read: Any, context: UiContext
 
 
 def use(
-    values: Values, w: RegularisationWidgets, folder: gr.Textbox, read: Any, context: UiContext  # noqa: ANN401
+    values: Values, w: RegularisationWidgets, folders: Sequence[gr.Textbox], read: Any, context: UiContext  # noqa: ANN401
 ) -> Changes:
-    """Their folder becomes the Dataset panel's reg_data_dir.
+    """Their folder becomes reg_data_dir, in Dataset and in Train.
 
     Raises:
         LoraLabError: a folder or a value is wrong, or no picture is there yet.
@@ -179,10 +179,10 @@ def use(
     missing = len(planned.missing)
     if missing == len(planned.wanted):
         raise DatasetError("no regularisation picture is there yet", file=root, remedy="make them first")
-    said = f"reg_data_dir is their folder now: {TAKE!r} hands it to Train."
+    said = "Train has their folder as reg_data_dir now."
     if missing:
         said = f"{count(missing, 'picture')} of them still to be made. {said}"
-    return {w.told: tag("p", esc(said), "lora-lab-good"), folder: str(root)}
+    return {w.told: tag("p", esc(said), "lora-lab-good"), **dict.fromkeys(folders, str(root))}
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def wire(panels: Panels, context: UiContext) -> None:
     fields, read = panels.dataset.fields.all, partial(settings_of, panels=panels)
     concepts_panel.wire(panels.concepts, panels.dataset.check.click, fields, read, context)
     pictures_panel.wire(panels.pictures, panels.dataset.check.click, fields, read, context)
-    regularisation_panel.wire(panels.regularisation, panels.dataset.fields, read, context)
+    regularisation_panel.wire(panels.regularisation, panels.dataset.fields, panels.train.fields, read, context)
     tags_panel.wire(panels.tags, context)
     checked = panels.dataset.fields.widgets["train_data_dir"]
     hand = partial(hand_folder, panels=panels)

@@ -181,12 +181,12 @@ def test_making_them_runs_in_the_background_and_tells_its_end(shown: Tab, pictur
 
 def test_their_folder_is_handed_to_training_once_a_picture_is_there(shown: Tab, pictures: Path) -> None:
     w, read = shown.panels.regularisation, partial(tab.settings_of, panels=shown.panels)
-    folder = shown.panels.dataset.fields.widgets["reg_data_dir"]
+    folders = [panel.fields.widgets["reg_data_dir"] for panel in (shown.panels.dataset, shown.panels.train)]
     with pytest.raises(DatasetError, match="no regularisation picture is there yet"):
-        regularisation_panel.use(reg(shown, pictures), w, folder, read, shown.context)
+        regularisation_panel.use(reg(shown, pictures), w, folders, read, shown.context)
     made = pictures.parent / f"{pictures.name}_reg" / "3_1girl" / "0.png"
     made.parent.mkdir(parents=True)
     Image.new("RGB", (128, 128)).save(made)
-    changes = regularisation_panel.use(reg(shown, pictures), w, folder, read, shown.context)
-    assert changes[folder] == str(made.parent.parent)
+    changes = regularisation_panel.use(reg(shown, pictures), w, folders, read, shown.context)
+    assert [changes[folder] for folder in folders] == [str(made.parent.parent)] * 2
     assert "3 pictures of them still to be made" in changes[w.told]

@@ -119,7 +119,8 @@ def main() -> None:
     part.replace(out / "demo.safetensors")
     (out / "demo.yaml").write_text(yaml.safe_dump(config()), encoding="utf-8")
     shutil.copytree(scratch / "clip", out / "clip", dirs_exist_ok=True)
-    shutil.copytree(scratch / "tagger", out / "tagger", dirs_exist_ok=True)
+    if (scratch / "tagger").is_dir():  # `disassemble.py` has none
+        shutil.copytree(scratch / "tagger", out / "tagger", dirs_exist_ok=True)
     total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     print(f"{total / 1e6:.2f} MB, {sum(t.numel() for t in weights.values()) / 1e6:.1f} M numbers")
 

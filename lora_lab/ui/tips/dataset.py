@@ -59,7 +59,7 @@ REGULARISATION = {
     "regularisation_captions": "Writes each prompt beside its picture as a caption.",
     "regularisation_look": "How many, where to and from which prompts, before anything is made.",
     "regularisation_make": "Makes them with the loaded checkpoint, in the background.",
-    "regularisation_use": "Sets reg_data_dir to their folder.",
+    "regularisation_use": "Sets reg_data_dir to their folder, here and in Train.",
     "regularisation_pictures": meaning("regularisation pictures") + " These were made.",
 }
 TIPS = {**PLACES, **CONCEPTS, **PICTURES, **REGULARISATION}
