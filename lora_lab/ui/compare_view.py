@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from lora_lab.training.settings import TrainSettings
 from lora_lab.ui.words import bar, esc, own, tag
 from lora_lab.workflow.compare_runs import MOST_STARS, ComparedRun, next_step, rank
 
@@ -28,7 +30,7 @@ def table(runs: Sequence[ComparedRun]) -> str:
 
 def _row(one: ComparedRun, place: float | None, *, first: bool) -> str:
     score, run = one.score, one.run
-    pairs = [f"{name} {_short(old)} → {_short(new)}" for name, (old, new) in one.changed.items()]
+    pairs = [f"{name} {_short(name, old)} → {_short(name, new)}" for name, (old, new) in one.changed.items()]
     changed = "".join(own("div", pair) for pair in pairs)
     cells = (
         own("b", run.name or run.id) + tag("div", esc(run.state), "lora-lab-muted lora-lab-small"),
@@ -54,6 +56,8 @@ def _share(value: float | None) -> str:
     return "-" if value is None else bar(value, label="share") + f"{value:.0%}"
 
 
-def _short(value: Any) -> str:  # noqa: ANN401 - a setting
+def _short(name: str, value: Any) -> str:  # noqa: ANN401 - a setting
+    if value and TrainSettings.spec(name).kind == "folder":
+        value = Path(value).name
     text = "empty" if value in (None, "", ()) else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) < 40 else text[:37] + "..."

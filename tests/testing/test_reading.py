@@ -85,6 +85,19 @@ def test_needed_at_two_says_double_them_and_a_sound_one_stays() -> None:
     assert not advise(sound).factors
 
 
+def test_what_shows_its_concept_only_when_strong_learnt_too_slowly() -> None:
+    """As measured on the demo's LoRA at an eighth of its rates, and at its own."""
+    cold = [
+        point(1.0, 0.68, 0.90, obeyed=0.94), point(1.25, 0.86, 0.87, obeyed=0.88), point(1.5, 0.92, 0.84, obeyed=0.81),
+        point(2.0, 0.98, 0.78, obeyed=0.81),
+    ]  # fmt: skip
+    advice = advise(cold)
+    assert dict(advice.factors) == {"unet_lr": 1.5, "text_encoder_lr": 1.5}
+    assert "too slowly" in advice.sentence
+    right = [point(1.0, 0.99, 0.79), point(1.25, 1.0, 0.81), point(1.5, 1.0, 0.84), point(2.0, 0.96, 0.84, obeyed=0.75)]
+    assert not advise(right).factors
+
+
 def test_where_no_strength_is_good_broken_and_untouched_are_told_apart() -> None:
     """The first as measured on the demo's LoRA at eight times its rates (`benchmarks.known_loras`)."""
     hot = [point(0.25, 0.33, 0.88, obeyed=0.0), point(0.5, 0.11, 0.61, obeyed=0.17), point(2, 0.11, 0.78, obeyed=0.0)]

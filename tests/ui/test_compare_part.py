@@ -19,7 +19,7 @@ def dataset(shown: Tab) -> Path:
     folder = data.parent / "set"
     folder.mkdir()
     write_run(data / "runs", "1-<b>first", folder, 0.10)
-    write_run(data / "runs", "2-second", folder, 0.08, network_dim=16)
+    write_run(data / "runs", "2-second", folder, 0.08, network_dim=16, reg_data_dir=str(data / "set_reg"))
     return folder
 
 
@@ -28,6 +28,7 @@ def test_the_table_shows_changes_and_takes_stars(shown: Tab, dataset: Path) -> N
     values = shown.train(train_data_dir=str(dataset))
     table = compare_part.look(values, w, train, shown.context)[w.table]
     assert "network_dim 32 → 16" in table
+    assert "reg_data_dir empty → set_reg" in table, "a folder by its name"
     assert "&lt;b&gt;first" in table
     assert table.index("2-second") < table.index("first")
     four = values | {w.message: json.dumps({"act": "stars-4", "path": "1-<b>first"})}
