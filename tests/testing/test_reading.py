@@ -85,17 +85,21 @@ def test_needed_at_two_says_double_them_and_a_sound_one_stays() -> None:
     assert not advise(sound).factors
 
 
-def test_what_shows_its_concept_only_when_strong_learnt_too_slowly() -> None:
-    """As measured on the demo's LoRA at an eighth of its rates, and at its own."""
-    cold = [
-        point(1.0, 0.68, 0.90, obeyed=0.94), point(1.25, 0.86, 0.87, obeyed=0.88), point(1.5, 0.92, 0.84, obeyed=0.81),
-        point(2.0, 0.98, 0.78, obeyed=0.81),
-    ]  # fmt: skip
-    advice = advise(cold)
-    assert dict(advice.factors) == {"unet_lr": 1.5, "text_encoder_lr": 1.5}
-    assert "too slowly" in advice.sentence
-    right = [point(1.0, 0.99, 0.79), point(1.25, 1.0, 0.81), point(1.5, 1.0, 0.84), point(2.0, 0.96, 0.84, obeyed=0.75)]
-    assert not advise(right).factors
+MEASURED = {
+    "right": [(0.5, 0.54, 0.86, 1), (1, 0.98, 0.66, 1), (1.5, 1, 0.71, 1), (2, 0.93, 0.75, 0.75)],
+    "hot": [(0.25, 0.32, 0.87, 0.88), (0.5, 0.37, 0.78, 0.69), (1, 0.87, 0.74, 0.56), (1.5, 0.36, 0.7, 0.06)],
+    "cold": [(0.5, 0.3, 0.91, 0.94), (1, 0.72, 0.8, 0.94), (1.5, 0.91, 0.71, 0.81), (2, 0.93, 0.61, 0.88)],
+}  # fmt: skip
+"""The demo's LoRA at its own rates, eight times and an eighth of them: strength, concept, fidelity, obeyed."""
+
+
+@pytest.mark.parametrize(("name", "factor"), [("right", None), ("hot", 0.5), ("cold", 1.5)])
+def test_wrong_rates_that_the_overall_score_evens_out(name: str, factor: float | None) -> None:
+    points = [point(strength, concept, sound, obeyed=free) for strength, concept, sound, free in MEASURED[name]]
+    assert best_of(points).unet == (1.5 if name == "right" else 1)
+    advice = advise(points)
+    assert dict(advice.factors) == ({"unet_lr": factor, "text_encoder_lr": factor} if factor else {})
+    assert ("too fast" in advice.sentence, "too slowly" in advice.sentence) == (name == "hot", name == "cold")
 
 
 def test_where_no_strength_is_good_broken_and_untouched_are_told_apart() -> None:
