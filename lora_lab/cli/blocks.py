@@ -229,26 +229,25 @@ class _Work:
         """Points, held-out losses, advice, and which snapshot to keep: said, and for ``--json``."""
         from lora_lab.host.choose import default_data_dir
         from lora_lab.testing.strengths import best_snapshot
-        from lora_lab.workflow.run_list import comparable_losses, held_out_losses
+        from lora_lab.workflow.run_list import held_out
 
         for point in report.points:
             self._output.line(
                 f"{point.lora.name} te {point.text_encoder:g} unet {point.unet:g}: concept {point.concept:.0%}, other "
                 f"tags {point.flexibility:.0%}, sound {point.fidelity:.0%}, overall {point.overall:.0%}"
             )
-        runs = default_data_dir() / "runs"
-        held_out = held_out_losses(runs, plan.loras)
-        for lora, loss in held_out.items():
+        measured = held_out(default_data_dir() / "runs", plan.loras)
+        for lora, loss in measured.losses.items():
             self._output.line(f"{lora.name}: held-out loss {loss:.4f}")
         for sentence in filter(None, [report.advice.sentence, report.note] if advised else []):
             self._output.line(sentence)
         answer: dict[str, Any] = {
-            "held_out": {str(lora): loss for lora, loss in held_out.items()},
+            "held_out": {str(lora): loss for lora, loss in measured.losses.items()},
             "points": [point.to_json() for point in report.points], "best": report.best.to_json(),
             "advice": {"sentence": report.advice.sentence, "factors": dict(report.advice.factors)},
         }  # fmt: skip
         if len(plan.loras) > 1:
-            best, why = best_snapshot(report.points, comparable_losses(runs, plan.loras))
+            best, why = best_snapshot(report.points, measured.comparable)
             self._output.line(f"keep {why}")
             answer["snapshot"] = {"lora": str(best.lora), "why": why}
         return answer

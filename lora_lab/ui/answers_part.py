@@ -25,7 +25,7 @@ from lora_lab.ui.testing_form import GridForm
 from lora_lab.ui.tools_files import HostFiles
 from lora_lab.ui.words import esc, tag
 from lora_lab.workflow import tagging
-from lora_lab.workflow.run_list import comparable_losses, held_out_losses
+from lora_lab.workflow.run_list import held_out
 from lora_lab.workflow.tasks import Task, tasks
 
 if TYPE_CHECKING:
@@ -212,10 +212,9 @@ def _ask_on_checkpoints(
 def _read(report: StrengthReport, plan: StrengthPlan, context: UiContext, *, advised: bool = True) -> str:
     from lora_lab.testing.strengths import best_snapshot
 
-    runs = context.host.paths().data_dir / "runs"
-    keep = best_snapshot(report.points, comparable_losses(runs, plan.loras))[1] if len(plan.loras) > 1 else ""
-    held_out = held_out_losses(runs, plan.loras)
-    return answers_view.strengths(report, keep, held_out, advised=advised)
+    measured = held_out(context.host.paths().data_dir / "runs", plan.loras)
+    keep = best_snapshot(report.points, measured.comparable)[1] if len(plan.loras) > 1 else ""
+    return answers_view.strengths(report, keep, measured.losses, advised=advised)
 
 
 def ask_diagnosis(

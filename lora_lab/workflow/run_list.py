@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,24 +34,28 @@ def list_runs(folder: Path) -> list[ListedRun]:
     return [_run(path) for path in _folders(folder)]
 
 
-def held_out_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
-    """The held-out loss that was measured when each of these LoRAs was saved; those alone of which a run tells one.
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out losses of LoRAs as they were saved."""
+
+    losses: Mapping[Path, float]
+    """By LoRA; those alone of which a run tells one."""
+    runs: frozenset[Path]
+    """Folders of the runs that saved them."""
+
+    @property
+    def comparable(self) -> Mapping[Path, float]:
+        """The losses of snapshots of one run; nothing if they are of several, whose held-out pictures may differ."""
+        return self.losses if len(self.runs) == 1 else {}
+
+
+def held_out(folder: Path, loras: Collection[Path]) -> HeldOut:
+    """The held-out loss that was measured when each of these LoRAs was saved.
 
     Args:
         folder: of all runs.
         loras: files, as they were saved by a run; the newest run that saved one counts.
     """
-    return {lora: loss for lora, (_, loss) in _saved(folder, loras).items()}
-
-
-def comparable_losses(folder: Path, loras: Collection[Path]) -> dict[Path, float]:
-    """`held_out_losses` of snapshots of one run; nothing if they are of several, whose held-out pictures may differ."""
-    saved = _saved(folder, loras)
-    return {lora: loss for lora, (_, loss) in saved.items()} if len({run for run, _ in saved.values()}) == 1 else {}
-
-
-def _saved(folder: Path, loras: Collection[Path]) -> dict[Path, tuple[Path, float]]:
-    """By LoRA, the newest run that saved it, and the held-out loss at that step."""
     wanted = {lora.resolve(): lora for lora in loras}
     found: dict[Path, tuple[Path, float | None]] = {}
     for run in _folders(folder):
@@ -62,7 +66,8 @@ def _saved(folder: Path, loras: Collection[Path]) -> dict[Path, tuple[Path, floa
             lora = wanted.get(Path(saved).resolve()) if saved else None
             if lora is not None:
                 found[lora] = run, measured.get(event.get("step"))
-    return {lora: (run, loss) for lora, (run, loss) in found.items() if loss is not None}
+    told = {lora: (run, loss) for lora, (run, loss) in found.items() if loss is not None}
+    return HeldOut({lora: loss for lora, (_, loss) in told.items()}, frozenset(run for run, _ in told.values()))
 
 
 def _folders(folder: Path) -> list[Path]:
