@@ -17,15 +17,15 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.snapshots_demo import ASKED, LOOK, SEEDS, judge
 from lora_lab.demo import assets, world
 from lora_lab.host.choose import standalone_host
-from lora_lab.testing.cells import Look
 from lora_lab.testing.influence import InfluencePlan, run_influence
-from lora_lab.testing.judge import Judge
 from lora_lab.testing.strengths import StrengthPlan, run_strengths
 from lora_lab.training import jobs
 from lora_lab.training.settings import TrainSettings
@@ -43,7 +43,6 @@ CONCEPT: Mapping[str, Any] = MappingProxyType(
     }
 )  # fmt: skip
 RATES: Mapping[str, float] = MappingProxyType({"right": 1.0, "hot": 8.0, "cold": 1 / 8})
-SEEDS = (1, 2, 3, 4)
 
 
 def train(host: Host, folder: Path, name: str, data: Path, **changes: Any) -> Path:  # noqa: ANN401 - settings
@@ -63,20 +62,11 @@ def train(host: Host, folder: Path, name: str, data: Path, **changes: Any) -> Pa
     return ended.lora
 
 
-def judge() -> Judge:
-    """The demo's tagger; the concept is what the character looks like."""
-    return Judge.of_tagger(assets.tagger_dir(), assets.character_features())
-
-
-def look(steps: int) -> Look:
-    """The demo's size."""
-    return Look(world.PICTURE_SIZE, world.PICTURE_SIZE, steps, 5.0)
-
-
 def found_by_map(host: Host, lora: Path, true: tuple[str, ...], folder: Path) -> bool:
     """Does the map of all 16 blocks give the concept to the true ones?"""
     both = mixed(host, lora, true, folder / f"{lora.stem}-mixed.safetensors")
-    plan = InfluencePlan(both, (f"{world.CHARACTER}, smile",), SEEDS, look=look(8), batch=20, out=folder / "cells")
+    look, prompts = replace(LOOK, steps=8), (f"{world.CHARACTER}, smile",)
+    plan = InfluencePlan(both, prompts, SEEDS, look=look, batch=20, out=folder / "cells")
     found = run_influence(host, plan, judge())
     assert found is not None
     carried = {one.block: round(one.concept, 3) for one in found.blocks}
@@ -87,8 +77,7 @@ def found_by_map(host: Host, lora: Path, true: tuple[str, ...], folder: Path) ->
 
 def told_by_strengths(host: Host, lora: Path, rate: float, folder: Path) -> bool:
     """Do the strengths advise the direction that the rate was off by?"""
-    others = ("smile, night sky", "frown, grass")
-    plan = StrengthPlan((lora,), world.CHARACTER, others, SEEDS, look=look(16), batch=16, out=folder / "cells")
+    plan = StrengthPlan((lora,), world.CHARACTER, ASKED, SEEDS, look=LOOK, batch=16, out=folder / "cells")
     report = run_strengths(host, plan, judge())
     assert report is not None
     told = {"lora": lora.stem, "best": report.best.unet, "overall": round(report.best.overall, 3)}
