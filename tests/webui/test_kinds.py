@@ -8,17 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("diffusers", reason="diffusers is not installed")
-pytest.importorskip("lycoris", reason="lycoris-lora is not installed")
-
-from lora_lab.host.choose import standalone_host  # noqa: E402
-from lora_lab.network import files  # noqa: E402
-from lora_lab.network.adapter import Adapter  # noqa: E402
-from lora_lab.network.sites import find_sites  # noqa: E402
-from lora_lab.training import kinds  # noqa: E402
-from lora_lab.training.settings import TrainSettings  # noqa: E402
-
 if TYPE_CHECKING:
     from tests.webui.server import Webui
 
@@ -50,23 +39,12 @@ STRONG = {"full": 0.004, "diag_oft": 0.02, "boft": 0.02, "oft": 0.02, "ia3": 0.0
 
 
 @pytest.fixture(scope="module")
-def written(webui: Webui, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def written(webui: Webui) -> dict[str, Path]:
     """A file of each kind with numbers that are not zero, in the webui's LoRA folder."""
-    host = standalone_host(data_dir=tmp_path_factory.mktemp("kinds"))
     found = {}
     for name, options in KINDS.items():
-        settings = TrainSettings.from_mapping({**SIZES, **options})
-        generator = torch.Generator().manual_seed(3)
-        with host.lease("training") as model:
-            reach = kinds.reach_of(settings)
-            sites = find_sites(model.unet, model.text_encoders, model.info.family, model.layout, reach=reach)
-            sizes, how = kinds.sizes_of(settings), kinds.recipes_of(settings)
-            adapter = Adapter.create(sites, sizes=sizes, how=how, generator=generator)
-        with torch.no_grad():
-            for parameter in adapter.parameters():
-                parameter += torch.randn(parameter.shape, generator=generator) * STRONG.get(name, 0.05)
         path = webui.data / "models" / "Lora" / f"kind_{name}.safetensors"
-        files.write(path, adapter.to_tensors(), {"ss_base_model_version": "sd_v1"}, overwrite=True)  # of another module
+        webui.check("grid.write_kind", path=str(path), options={**SIZES, **options}, spread=STRONG.get(name, 0.05))
         found[name] = path
     webui.post("/sdapi/v1/refresh-loras")
     return found
